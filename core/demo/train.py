@@ -1,0 +1,446 @@
+"""Train the demo model from nothing: `python -m core.demo.train --out RUN`.
+
+The stages, each skipped when its result is already in the run's folder:
+
+1. scenes      draw captioned pictures                                      scenes.npz
+2. vae         an AutoencoderKL, 64x64x3 pixels to 16x16x4 latents          vae.pt
+3. latents     encode every picture once                                    latents.pt
+4. unet        the UNet and both text encoders together, v-prediction       unet.pt
+5. export      the averaged weights as a float16 pipeline folder            core/demo/model
+6. judge       200 held-out captions, 20 steps; the figure goes into the model's README.md
+
+Stop it anywhere and run it again: it goes on from the last checkpoint, with the very batches an
+undisturbed run would have seen, for every step seeds its own generator.
+"""
+
+import argparse
+import copy
+import json
+import math
+import os
+import random
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from . import MODEL_DIR, scenes
+
+TOKENS = 24  # tokens per caption, padding included; the longest caption takes 18
+TEXT_WIDTH = 64  # of each text encoder; the UNet attends to both, side by side
+UNCONDITIONAL = 0.1  # the share of captions replaced by zeros, for guidance
+TRAINED = ("vae", "unet", "text_encoder", "text_encoder_2")
+BOS, EOS, UNK = "<|startoftext|>", "<|endoftext|>", "<|unknown|>"
+
+
+# ---------------------------------------------------------------------------------------------
+# The parts of the pipeline, untrained
+
+
+def build_tokenizer() -> CLIPTokenizer:
+    """Return a CLIP tokenizer that knows each word of the captions as one token.
+
+    Other words fall apart into pieces and letters, as they do in CLIP's own vocabulary.
+    """
+    phrases = [*scenes.COLORS, *scenes.SHAPES, *scenes.RADII, *scenes.PLACES, *scenes.RELATIONS]
+    words = sorted({word for phrase in [*phrases, "a an on background"] for word in phrase.split()})
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    bpe.train_from_iterator(
+        words, trainers.BpeTrainer(end_of_word_suffix="</w>", show_progress=False)
+    )
+    learnt = json.loads(bpe.to_str())["model"]
+    characters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
+    entries = [BOS, EOS, UNK, *characters, *(c + "</w>" for c in characters)]
+    entries += sorted(set(learnt["vocab"]) - set(entries))
+    return CLIPTokenizer(
+        vocab={entry: i for i, entry in enumerate(entries)},
+        merges=[tuple(merge) for merge in learnt["merges"]],
+        bos_token=BOS, eos_token=EOS, unk_token=UNK, pad_token=EOS,
+        model_max_length=TOKENS,
+    )  # fmt: skip
+
+
+def build_text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+    """Return the configuration both text encoders share.
+
+    Three layers: SDXL reads the last but one, so two of them shape what the UNet attends to.
+    """
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH,
+        projection_dim=TEXT_WIDTH, num_hidden_layers=3, num_attention_heads=4,
+        max_position_embeddings=TOKENS, hidden_act="gelu", bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+
+
+def build_vae() -> AutoencoderKL:
+    """Return an autoencoder of 64x64x3 pixels in [-1, 1] to 16x16x4 latents."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(32, 64, 64), layers_per_block=1, latent_channels=4,
+        norm_num_groups=16, sample_size=scenes.SIZE, mid_block_add_attention=False,
+        force_upcast=False,
+    )  # fmt: skip
+
+
+def build_unet() -> UNet2DConditionModel:
+    """Return a UNet of SDXL's block structure, some 300 times smaller: heads of 16 channels."""
+    time_dim = 32
+    return UNet2DConditionModel(
+        sample_size=scenes.SIZE // 4, in_channels=4, out_channels=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(32, 64, 128), layers_per_block=2,
+        transformer_layers_per_block=[1, 1, 2],
+        attention_head_dim=[1, 4, 8],  # in SDXL's configuration this means the number of heads
+        cross_attention_dim=2 * TEXT_WIDTH, use_linear_projection=True, norm_num_groups=16,
+        addition_embed_type="text_time", addition_time_embed_dim=time_dim,
+        projection_class_embeddings_input_dim=6 * time_dim + TEXT_WIDTH,
+    )  # fmt: skip
+
+
+def build_pipeline(seed: int) -> StableDiffusionXLPipeline:
+    """Return the whole untrained pipeline, float32, the same for the same `seed`."""
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer()
+    text = build_text_config(tokenizer)
+    return StableDiffusionXLPipeline(
+        vae=build_vae(),
+        text_encoder=CLIPTextModel(text),
+        text_encoder_2=CLIPTextModelWithProjection(text),
+        tokenizer=tokenizer,
+        tokenizer_2=build_tokenizer(),
+        unet=build_unet(),
+        # With SDXL's own schedule the last timestep still shows the flat backgrounds, and the model
+        # learns to read colours there instead of in the caption. Zero terminal SNR leaves no trace.
+        scheduler=DDIMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+            prediction_type="v_prediction", rescale_betas_zero_snr=True,
+            timestep_spacing="trailing", clip_sample=False,
+        ),
+        force_zeros_for_empty_prompt=True,
+        add_watermarker=False,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------
+# The stages
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the command line asked for."""
+
+    out: Path
+    export: Path
+    device: torch.device
+    seed: int
+    scenes: int
+    vae_steps: int
+    steps: int
+    batch: int
+    rate: float
+    minutes: float
+    export_every: int
+
+
+def say(text: str) -> None:
+    """Print one line with the time of day."""
+    print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+def save_atomically(value: object, path: Path) -> None:
+    """Write `value` with torch.save; a reader sees the old file or the new one, never a part."""
+    scratch = path.with_suffix(".tmp")
+    torch.save(value, scratch)
+    os.replace(scratch, path)
+
+
+def drawn_scenes(run: Run) -> tuple[Tensor, list[str]]:
+    """Return pictures (n, 3, 64, 64) uint8 and their captions, all of the training split."""
+    path = run.out / "scenes.npz"
+    if not path.exists():
+        rng = random.Random(run.seed)
+        images, captions = [], []
+        while len(captions) < run.scenes:
+            scene = scenes.random_scene(rng)
+            text = scenes.caption(scene)
+            if not scenes.held_out(text):
+                captions.append(text)
+                images.append(np.asarray(scenes.draw(scene, rng)))
+        np.savez(path, images=np.stack(images), captions=np.array(captions))
+    with np.load(path) as stored:
+        images_, captions_ = stored["images"], [str(text) for text in stored["captions"]]
+    return torch.from_numpy(images_).permute(0, 3, 1, 2), captions_
+
+
+def pixels(images: Tensor, device: torch.device) -> Tensor:
+    """Map uint8 pictures to float32 in [-1, 1] on `device`."""
+    return images.to(device, torch.float32).div(127.5).sub(1)
+
+
+def rate_at(step: int, steps: int, peak: float, warmup: int = 200) -> float:
+    """The learning rate: a linear warm-up, then half a cosine down to a hundredth of the peak."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    share = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def psnr(vae: AutoencoderKL, images: Tensor, device: torch.device) -> float:
+    """The reconstruction's peak signal-to-noise ratio over uint8 `images`, in dB."""
+    x = pixels(images, device)
+    with torch.no_grad():
+        y = vae.decode(vae.encode(x).latent_dist.mode()).sample.clamp(-1, 1)
+    return 10 * math.log10(4 / F.mse_loss(y, x).item())
+
+
+def train_vae(run: Run, vae: AutoencoderKL, images: Tensor) -> None:
+    """Train `vae` in place, or load it when its stage is done.
+
+    The loss is L1 + MSE with a trace of KL, which keeps the latents centred and bounded.
+    """
+    path = run.out / "vae.pt"
+    vae.to(run.device)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=run.rate, betas=(0.9, 0.99))
+    first = 0
+    if path.exists():
+        saved = torch.load(path, map_location=run.device, weights_only=True)
+        vae.load_state_dict(saved["vae"])
+        optimizer.load_state_dict(saved["optimizer"])
+        first = saved["step"]
+    probe, images = images[:256], images[256:]
+    for step in range(first, run.vae_steps):
+        g = torch.Generator().manual_seed(run.seed * 1_000_003 + step)
+        x = pixels(images[torch.randint(len(images), (16,), generator=g)], run.device)
+        with torch.autocast(run.device.type, torch.bfloat16):
+            latents = vae.encode(x).latent_dist
+            noise = torch.randn(latents.mean.shape, generator=g).to(run.device)
+            y = vae.decode(latents.mean + latents.std * noise).sample.float()
+        loss = F.l1_loss(y, x) + F.mse_loss(y, x) + 1e-6 * latents.kl().mean() / 1024
+        optimizer.param_groups[0]["lr"] = rate_at(step, run.vae_steps, run.rate, 50)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % 100 == 0 or step + 1 == run.vae_steps:
+            say(f"vae {step + 1} loss {loss.item():.4f} psnr {psnr(vae, probe, run.device):.1f} dB")
+            state = {"vae": vae.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            save_atomically(state, path)
+    vae.requires_grad_(False).eval()
+
+
+def encoded_latents(run: Run, vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """Return the pictures' latents (n, 4, 16, 16), float16, scaled to unit variance.
+
+    Sets the `vae`'s scaling factor, which the pipeline divides by before decoding.
+    """
+    path = run.out / "latents.pt"
+    if not path.exists():
+        parts = []
+        with torch.no_grad():
+            for part in images.split(64):
+                with torch.autocast(run.device.type, torch.bfloat16):
+                    moments = vae.encode(pixels(part, run.device)).latent_dist
+                parts.append(moments.mode().float().cpu())
+        latents = torch.cat(parts)
+        scale = 1 / latents.std().item()
+        save_atomically({"latents": (latents * scale).half(), "scale": scale}, path)
+    saved = torch.load(path, weights_only=True)
+    vae.register_to_config(scaling_factor=saved["scale"])
+    return saved["latents"]
+
+
+class Denoiser(torch.nn.Module):
+    """The trained part: UNet and text encoders, as StableDiffusionXLPipeline strings them."""
+
+    def __init__(self, pipe: StableDiffusionXLPipeline) -> None:
+        super().__init__()
+        self.unet, self.one, self.two = pipe.unet, pipe.text_encoder, pipe.text_encoder_2
+        size = float(scenes.SIZE)
+        self.register_buffer("time_ids", torch.tensor([size, size, 0, 0, size, size]), False)
+
+    def forward(self, noisy: Tensor, t: Tensor, tokens: Tensor, keep: Tensor) -> Tensor:
+        """Predict v (n, 4, 16, 16) from `noisy` latents at steps `t` (n,), `tokens` (n, 24).
+
+        Where `keep` (n,) is 0 the caption's embeddings are zeros, as SDXL has them for no prompt.
+        """
+        one = self.one(tokens, output_hidden_states=True)
+        two = self.two(tokens, output_hidden_states=True)
+        words = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
+        added = {
+            "text_embeds": two.text_embeds * keep[:, None],
+            "time_ids": self.time_ids.expand(len(tokens), -1),
+        }
+        v: Tensor = self.unet(
+            noisy, t, words * keep[:, None, None], added_cond_kwargs=added
+        ).sample
+        return v
+
+
+def tokenized(pipe: StableDiffusionXLPipeline, captions: Sequence[str]) -> Tensor:
+    """Return token ids (n, 24), exactly as the pipeline makes them."""
+    ids: Tensor = pipe.tokenizer(
+        list(captions), padding="max_length", max_length=TOKENS, truncation=True,
+        return_tensors="pt",
+    ).input_ids  # fmt: skip
+    return ids
+
+
+def train_unet(run: Run, pipe: StableDiffusionXLPipeline, latents: Tensor, tokens: Tensor) -> None:
+    """Train UNet and text encoders in place; leaves the averaged weights in `pipe`.
+
+    Stops early, resumable, after `run.minutes`; exports what there is every `export_every` steps.
+    """
+    path = run.out / "unet.pt"
+    model = Denoiser(pipe).to(run.device).train()
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=run.rate, betas=(0.9, 0.99), weight_decay=0.01
+    )
+    first = 0
+    if path.exists():
+        saved = torch.load(path, map_location=run.device, weights_only=True)
+        model.load_state_dict(saved["model"])
+        average.load_state_dict(saved["average"])
+        optimizer.load_state_dict(saved["optimizer"])
+        first = saved["step"]
+    signal = pipe.scheduler.alphas_cumprod.to(run.device)
+    started, total = time.monotonic(), 0.0
+    for step in range(first, run.steps):
+        optimizer.param_groups[0]["lr"] = rate_at(step, run.steps, run.rate)
+        loss = denoising_loss(run, model, signal, latents, tokens, step)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        blend(average.parameters(), model.parameters(), min(0.999, (1 + step) / (10 + step)))
+        total += loss.item()
+        done = step + 1
+        late = time.monotonic() - started > 60 * run.minutes
+        if done % 100 == 0:
+            pace = (done - first) / (time.monotonic() - started)
+            say(f"unet {done} loss {total / 100:.4f} {pace:.2f} steps/s")
+            total = 0.0
+        if done % 500 == 0 or done == run.steps or late:
+            parts = {"model": model, "average": average, "optimizer": optimizer}
+            state = {name: part.state_dict() for name, part in parts.items()}
+            save_atomically({**state, "step": done}, path)
+        if done % run.export_every == 0 and done < run.steps:
+            export(averaged(pipe, average), run.export, f"An intermediate, {done} steps.")
+        if late:
+            break
+    model.load_state_dict(average.state_dict())
+
+
+def denoising_loss(
+    run: Run, model: Denoiser, signal: Tensor, latents: Tensor, tokens: Tensor, step: int
+) -> Tensor:
+    """The mean squared error of v on the batch of `step`; `signal` is alphas_cumprod (1000,)."""
+    g = torch.Generator().manual_seed(run.seed * 1_000_003 + step)
+    n = run.batch
+    pick = torch.randint(len(latents), (n,), generator=g)
+    x = latents[pick].to(run.device, torch.float32)
+    noise = torch.randn(x.shape, generator=g).to(run.device)
+    # Timesteps spread evenly over the batch: less noise in the gradient than independent ones.
+    share = (torch.rand(1, generator=g) + torch.arange(n) / n) % 1
+    t = (share * len(signal)).long().to(run.device)
+    keep = (torch.rand(n, generator=g) >= UNCONDITIONAL).float().to(run.device)
+    a, b = signal[t].sqrt()[:, None, None, None], (1 - signal[t]).sqrt()[:, None, None, None]
+    v = model(a * x + b * noise, t, tokens[pick].to(run.device), keep)
+    return F.mse_loss(v, a * noise - b * x)
+
+
+def blend(into: Iterable[Tensor], new: Iterable[Tensor], decay: float) -> None:
+    """Move the averaged weights `into` towards the `new` ones, in place."""
+    with torch.no_grad():
+        torch._foreach_lerp_(list(into), [p.detach() for p in new], 1 - decay)
+
+
+# ---------------------------------------------------------------------------------------------
+# What comes out
+
+
+def averaged(pipe: StableDiffusionXLPipeline, average: Denoiser) -> StableDiffusionXLPipeline:
+    """Return a pipeline of the averaged weights; `pipe` itself is left alone."""
+    parts = dict(pipe.components)
+    parts |= {"unet": average.unet, "text_encoder": average.one, "text_encoder_2": average.two}
+    return StableDiffusionXLPipeline(**parts, add_watermarker=False)
+
+
+def export(pipe: StableDiffusionXLPipeline, folder: Path, note: str) -> None:
+    """Write `pipe` as a float16 folder with a README.md of `note`, replacing `folder` at once."""
+    # The text encoders stay float32: transformers loads what is stored, diffusers loads float32,
+    # and a pipeline of both would not run. They weigh next to nothing.
+    parts = {name: copy.deepcopy(getattr(pipe, name)).cpu() for name in TRAINED}
+    parts |= {name: parts[name].half() for name in ("vae", "unet")}
+    scratch, old = (folder.with_name(f".{folder.name}-{kind}") for kind in ("new", "old"))
+    for leftover in (scratch, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    whole = StableDiffusionXLPipeline(**(pipe.components | parts), add_watermarker=False)
+    whole.save_pretrained(scratch)
+    (scratch / "README.md").write_text(note + "\n", encoding="utf-8")
+    if folder.exists():
+        folder.rename(old)
+    scratch.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def parameters(module: torch.nn.Module) -> int:
+    """Count the parameters of `module`."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def arguments(argv: Sequence[str] | None = None) -> Run:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m core.demo.train", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("--out", type=Path, default=Path("demo-training"), help="folder of the run's checkpoints")
+    add("--export", type=Path, default=MODEL_DIR, help="folder of the finished pipeline")
+    add("--device", default="auto", help="auto, cpu, cuda, ...")
+    add("--seed", type=int, default=0)
+    add("--scenes", type=int, default=48_000, help="captioned pictures drawn")
+    add("--vae-steps", type=int, default=2_000, help="of 16 pictures")
+    add("--steps", type=int, default=8_000, help="of --batch pictures")
+    add("--batch", type=int, default=32)
+    add("--rate", type=float, default=1e-3, help="peak learning rate")
+    add("--minutes", type=float, default=math.inf, help="stop the UNet's training after this long")
+    add("--export-every", type=int, default=1_000, help="steps between intermediate exports")
+    given: dict[str, Any] = vars(parser.parse_args(argv))
+    if given["device"] == "auto":
+        given["device"] = "cuda" if torch.cuda.is_available() else "cpu"
+    given["device"] = torch.device(given["device"])
+    return Run(**given)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run every stage that is not done yet."""
+    run = arguments(argv)
+    run.out.mkdir(parents=True, exist_ok=True)
+    pipe = build_pipeline(run.seed)
+    say(", ".join(f"{n} {parameters(m):,}" for n, m in pipe.components.items() if hasattr(m, "parameters")))
+    if not (run.export / "model_index.json").exists():
+        export(pipe, run.export, "Untrained.")
+    images, captions = drawn_scenes(run)
+    train_vae(run, pipe.vae, images)
+    latents = encoded_latents(run, pipe.vae, images)
+    say(f"{len(latents)} latents, scaling factor {pipe.vae.config.scaling_factor:.4f}")
+    train_unet(run, pipe, latents, tokenized(pipe, captions))
+    export(pipe, run.export, "Trained.")
+
+
+if __name__ == "__main__":
+    main()

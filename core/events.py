@@ -1,0 +1,151 @@
+"""The typed progress events that every run of the engine yields.
+
+Facts (`durable = True`) happen once and are worth keeping: a target solved, an image saved.
+`Progress` may come a hundred times a second; only the newest matters to anyone.
+A resumed run yields the facts of finished units again with `reused=True`, so the events of one
+run always tell its whole story.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events."""
+
+    durable: ClassVar[bool] = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready mapping with the class in snake case under `type`."""
+        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+        return {"type": name, **dataclasses.asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Phase(Event):
+    """A phase of the run begins; `total` units of work are ahead, `done` of them already finished.
+
+    `following` lists the phases still to come as (name, total) so that a viewer can say what is
+    left after this one.
+    """
+
+    name: str
+    total: int
+    unit: str
+    done: int = 0
+    following: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """`done` of the current phase's `total` units are finished."""
+
+    durable: ClassVar[bool] = False
+
+    done: int
+    total: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetsFound(Event):
+    """What the run will prune: one mapping per target, in forward order.
+
+    Keys: `name` (module path), `kind` ("attn1", "attn2", "ff"), `stage` ("down1", "mid", "up0"...),
+    `block` (index of the transformer block in forward order), `units` (heads or neurons, dense).
+    """
+
+    targets: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSolved(Event):
+    """One target is solved at every level.
+
+    `kept` and `error` map the sparsity (as text, "0.3") to the units kept and to the relative output
+    error sqrt(tr dW H dW^T / tr W H W^T) on the calibration set. `samples_per_dim` is N / d: tokens
+    accumulated for each column of the Hessian.
+    """
+
+    name: str
+    kind: str
+    units: int
+    kept: dict[str, int]
+    error: dict[str, float]
+    samples_per_dim: float
+    seconds: float
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VariantSaved(Event):
+    """A pruned UNet is on disk, complete. `size_bytes` is the weights file; `sha256` is its hash."""
+
+    sparsity: float
+    method: str
+    path: str
+    params: int
+    dense_params: int
+    size_bytes: int
+    sha256: str
+    mean_error: float
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepPreview(Event):
+    """A small picture of an image being made; `path` is overwritten by the next preview."""
+
+    durable: ClassVar[bool] = False
+
+    path: str
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSaved(Event):
+    """One image is on disk. `model` is "dense" or the variant's id; `seconds` is its share of the
+    batch it was made in. `thumbnail` is a PNG of at most 96 pixels."""
+
+    path: str
+    thumbnail: str
+    model: str
+    prompt: str
+    seed: int
+    seconds: float
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMeasured(Event):
+    """One row of a comparison: the dense model or one variant over all prompts and seeds.
+
+    `latency` is seconds per image (median). `psnr` in dB and `ssim` are means against the dense
+    images; `latent_distance` is the mean of ||x - x_dense||^2 / ||x_dense||^2 over final latents.
+    They are None for the dense model itself. `attributes` is the share of captioned attributes that
+    the judge finds in the pictures, None where no judge exists (every model but the demo).
+    """
+
+    model: str
+    sparsity: float
+    method: str
+    params: int
+    size_bytes: int
+    latency: float
+    psnr: float | None
+    ssim: float | None
+    latent_distance: float | None
+    attributes: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Event):
+    """A sentence the person should read: a fallback taken, a setting that looks unwise."""
+
+    text: str

@@ -1,0 +1,107 @@
+"""The command line. Every command is imported only when it is called, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from obstui.errors import Problem
+
+_COMMANDS = {
+    "demo": ("obstui.cli.demo", "The whole main job on the bundled model, then the dashboard."),
+    "prune": ("obstui.cli.queueing", "Queue a pruning job: one calibration, one or more sparsities."),
+    "generate": ("obstui.cli.queueing", "Queue pictures with a dense model or a variant."),
+    "compare": ("obstui.cli.queueing", "Queue a comparison of the dense model with its variants."),
+    "ls": ("obstui.cli.jobs", "List jobs, newest first."),
+    "show": ("obstui.cli.jobs", "Show one job: state, result, what went wrong."),
+    "logs": ("obstui.cli.jobs", "Print what a job's process wrote."),
+    "wait": ("obstui.cli.jobs", "Wait until jobs are finished."),
+    "cancel": ("obstui.cli.jobs", "Cancel jobs; a running one stops at its next boundary."),
+    "pause": ("obstui.cli.jobs", "Pause jobs: checkpoint and free the device."),
+    "resume": ("obstui.cli.jobs", "Let paused or held jobs go on."),
+    "retry": ("obstui.cli.jobs", "Queue failed or cancelled jobs again; finished units are kept."),
+    "priority": ("obstui.cli.jobs", "Set a job's priority: higher runs first."),
+    "rm": ("obstui.cli.jobs", "Remove jobs and their files."),
+    "worker": ("obstui.cli.worker", "Start, stop and inspect the background worker."),
+}
+"""Name -> (module, one line of help). The module's object of the same name is the command."""
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _ = _COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        from obstui import __version__
+
+        click.echo(f"obstui {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_LazyGroup, invoke_without_command=True)
+@click.option("--db", type=click.Path(), help="The store (else OBSTUI_DB, else in OBSTUI_HOME).")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+@click.option("--readonly", is_flag=True, help="A dashboard that can change nothing.")
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version)
+@click.pass_context
+def cli(ctx: click.Context, db: str | None, debug: bool, readonly: bool) -> None:
+    """Queue, watch and compare pruning jobs for Stable Diffusion XL.
+
+    Without a command: the dashboard. It starts a worker if none lives; closing it never stops work.
+    """
+    from obstui.config import Paths
+
+    ctx.obj = Paths.resolve(db)
+    if ctx.invoked_subcommand is None:
+        from obstui.cli.dashboard import open_dashboard
+
+        open_dashboard(ctx.obj, readonly=readonly)
+
+
+def main(argv: list[str] | None = None) -> Any:
+    """Run a command; exit with 0, 1, 2, 3 or 4 as the design fixes. Errors are one sentence."""
+    arguments = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in arguments
+    try:
+        code = cli.main(args=arguments, prog_name="obstui", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except Problem as err:
+        _fail(str(err), err.exit_code, debug)
+    except click.exceptions.NoArgsIsHelpError as err:
+        click.echo(err.format_message())
+        sys.exit(2)
+    except click.ClickException as err:
+        _fail(err.format_message(), 2, debug)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted; queued work goes on.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`obstui ls | head`): nothing left to say to it.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _fail(message: str, code: int, debug: bool) -> None:
+    from obstui.text import plain
+
+    click.echo(f"obstui: {plain(message)}", err=True)
+    if debug:
+        raise  # noqa: PLE0704  (called from an except block)
+    sys.exit(code)

@@ -1,0 +1,20 @@
+"""Opening the dashboard from a command."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from obstui.config import Paths
+
+
+def open_dashboard(paths: Paths, *, readonly: bool = False, watch: int | None = None) -> None:
+    """The dashboard, with job `watch` selected. Without a terminal: say what to use instead."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError(
+            "The dashboard needs a terminal: use obstui ls, show and wait in scripts."
+        )
+    from obstui import tui
+
+    tui.run(paths, readonly=readonly, watch=watch)

@@ -1,0 +1,108 @@
+"""What readers of the store get: plain values, detached from any session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+LIVE = ("starting", "running", "pausing", "cancelling")
+"""States owned by a worker: the row names worker, device and attempt."""
+
+WAITING = ("held", "queued", "paused")
+
+TERMINAL = ("succeeded", "failed", "cancelled", "skipped", "quarantined")
+
+STATES = WAITING + LIVE + TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One job. Times are seconds since the epoch. `blocked` is the sentence that says why a queued
+    job does not start (None when it can). `progress` is the newest coalesced line of the child:
+    phase, done, total, unit, detail, phase_started_at, following, memory {device, now, peak, total}
+    (bytes). `result` is set once the job has succeeded; its files are relative to no one: absolute
+    paths."""
+
+    id: int
+    ulid: str
+    kind: str
+    name: str
+    spec: dict[str, Any]
+    state: str
+    desired: str
+    reason: str | None
+    error: str | None
+    blocked: str | None
+    priority: int
+    attempt: int
+    device: str | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    progress: dict[str, Any] | None
+    result: dict[str, Any] | None
+    version: int
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE
+
+    @property
+    def finished(self) -> bool:
+        return self.state in TERMINAL
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """One fact in a job's history; `id` grows with time over the whole store."""
+
+    id: int
+    job_id: int
+    attempt: int
+    at: float
+    kind: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    number: int
+    worker: str
+    device: str
+    pid: int | None
+    started_at: float
+    finished_at: float | None
+    state: str | None
+    reason: str | None
+    error: str | None
+    exit_code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """A worker as it last described itself. `alive` says whether its lock is held right now."""
+
+    id: str
+    device: str
+    device_name: str
+    pid: int
+    host: str
+    started_at: float
+    seen_at: float
+    state: str
+    job_id: int | None
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job taken by a worker: every later write of the attempt is fenced by these three:
+    job, attempt, worker. `variants` maps each variant the spec names to its folder."""
+
+    job_id: int
+    ulid: str
+    attempt: int
+    worker: str
+    device: str
+    spec: dict[str, Any]
+    variants: dict[str, str]

@@ -1,0 +1,44 @@
+"""What starts fast and survives a CUDA crash must not pull the engine in: seen in fresh processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "diffusers", "transformers", "core")
+
+
+def modules_after(code: str) -> set[str]:
+    script = f"{code}\nimport sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import obstui.cli.demo, obstui.cli.jobs, obstui.cli.queueing, obstui.cli.worker",
+        "import obstui.tui.app, obstui.tui",
+        "import obstui.worker.launch, obstui.worker.loop, obstui.worker.supervise",
+        "import obstui.store, obstui.specs, obstui.config",
+    ],
+)
+def test_no_engine_outside_the_child(code: str) -> None:
+    assert not modules_after(code).intersection(HEAVY)
+
+
+def test_the_store_and_the_worker_know_no_screens() -> None:
+    code = "import obstui.store, obstui.worker.launch, obstui.worker.loop"
+    assert "textual" not in modules_after(code)
+
+
+def test_help_imports_neither_the_store_nor_textual() -> None:
+    code = "from obstui.cli import cli\ncli.main(['--help'], standalone_mode=False)"
+    assert not modules_after(code).intersection({*HEAVY, "sqlmodel", "pydantic", "textual"})
+
+
+def test_the_engine_stands_alone() -> None:
+    code = "import core.prune, core.generate, core.evaluate"
+    assert not modules_after(code).intersection({"obstui", "textual", "sqlmodel"})

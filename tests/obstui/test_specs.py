@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from obstui.specs import (
+    BadSpec,
+    NoSuchModel,
+    PruneSpec,
+    check_model,
+    check_variant,
+    parse,
+    parse_variant_id,
+    read_prompt_file,
+    variant_id,
+)
+
+
+def test_sparsities_are_sorted_and_unique() -> None:
+    spec = parse({"kind": "prune", "sparsity": "0.3, 0.1,0.3"})
+    assert isinstance(spec, PruneSpec)
+    assert spec.sparsity == (0.1, 0.3)
+    assert parse({"kind": "prune", "sparsity": 0.25}).model_dump()["sparsity"] == (0.25,)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"kind": "prune", "sparsity": 1.2}, ["sparsity", "1.2", "between 0 and 0.9"]),
+        ({"kind": "prune", "sparsity": "30"}, ["for 30 % write 0.3"]),
+        ({"kind": "prune", "sparsity": "a bit"}, ["fractions", "0.1,0.2,0.3"]),
+        ({"kind": "prune", "sparsity": ""}, ["sparsity"]),
+        ({"kind": "prune", "sparsity": float("nan")}, ["sparsity"]),
+        ({"kind": "prune", "steps": 0}, ["steps", "greater than or equal to 1", "given: 0"]),
+        ({"kind": "prune", "damping": float("inf")}, ["damping", "finite"]),
+        ({"kind": "prune", "colour": "red"}, ["colour", "extra"]),
+        ({"kind": "generate"}, ["prompts", "required"]),
+        ({"kind": "generate", "prompts": ["ok", "  "]}, ["prompts", "a prompt is empty"]),
+        ({"kind": "compare", "variants": []}, ["variants"]),
+        ({"kind": "dance"}, ["dance", "prune"]),
+        ({}, ["kind"]),
+    ],
+)
+def test_bad_specs_are_one_sentence(data: dict[str, object], words: list[str]) -> None:
+    with pytest.raises(BadSpec) as caught:
+        parse(data)
+    sentence = str(caught.value)
+    assert all(word in sentence for word in words)
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
+
+
+def test_text_from_people_is_made_safe_on_the_way_in() -> None:
+    spec = parse({"kind": "generate", "name": "\x1b[31mnight\nrun", "prompts": ["a\x1b[2J cat"]})
+    assert spec.name == "night run"
+    assert spec.model_dump()["prompts"] == ("a cat",)
+
+
+def test_a_spec_survives_json() -> None:
+    spec = parse({"kind": "compare", "variants": ["12@30", "3@12.5"], "prompts": ["x"]})
+    assert parse(json.loads(spec.model_dump_json())) == spec
+
+
+@pytest.mark.parametrize(("sparsity", "text"), [(0.3, "12@30"), (0.125, "12@12.5"), (0.05, "12@5")])
+def test_variant_ids(sparsity: float, text: str) -> None:
+    assert variant_id(12, sparsity) == text
+    assert parse_variant_id(text) == (12, sparsity)
+
+
+@pytest.mark.parametrize("text", ["12", "@30", "0@30", "12@", "12@300", "12@30/../x", " 12@30"])
+def test_what_is_no_variant_id(text: str) -> None:
+    assert parse_variant_id(text) is None
+
+
+def test_models(tmp_path: Path) -> None:
+    assert check_model("demo") == "demo"
+    assert check_model("stabilityai/stable-diffusion-xl-base-1.0").startswith("stabilityai/")
+    assert check_model("modelscope:a/b") == "modelscope:a/b"
+    (tmp_path / "model_index.json").write_text("{}")
+    assert check_model(str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["no-such-model", "./no/such", "/no/such/folder", "a/b/c"])
+def test_no_such_model(name: str) -> None:
+    with pytest.raises(NoSuchModel, match="give demo, a hub id"):
+        check_model(name)
+
+
+def test_a_folder_or_file_that_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(NoSuchModel, match=r"model_index\.json"):
+        check_model(str(tmp_path))
+    pickle = tmp_path / "model.ckpt"
+    pickle.write_bytes(b"x")
+    with pytest.raises(NoSuchModel, match=r"not a \.safetensors"):
+        check_model(str(pickle))
+
+
+def make_variant(folder: Path) -> Path:
+    unet = folder / "unet"
+    unet.mkdir(parents=True)
+    (unet / "pruning.json").write_text("{}")
+    header = json.dumps({"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    weights = unet / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
+    return weights
+
+
+def test_a_variant_folder(tmp_path: Path) -> None:
+    weights = make_variant(tmp_path / "v")
+    assert check_variant(str(tmp_path / "v")) == str(tmp_path / "v")
+    assert check_variant(str(tmp_path / "v" / "unet")) == str(tmp_path / "v" / "unet")
+    weights.write_bytes(weights.read_bytes()[:-3])
+    with pytest.raises(BadSpec, match="damaged"):
+        check_variant(str(tmp_path / "v"))
+    weights.write_bytes(b"{")
+    with pytest.raises(BadSpec, match="damaged"):
+        check_variant(str(tmp_path / "v"))
+    weights.unlink()
+    with pytest.raises(NoSuchModel):
+        check_variant(str(tmp_path / "v"))
+
+
+def test_prompt_files(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("one\n\n  two  \n")
+    assert read_prompt_file(file) == ("one", "two")
+    file.write_text("\n \n")
+    with pytest.raises(BadSpec, match="is empty: write one prompt a line"):
+        read_prompt_file(file)
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadSpec, match="UTF-8"):
+        read_prompt_file(file)
+    with pytest.raises(BadSpec, match="No such file"):
+        read_prompt_file(tmp_path / "none.txt")
