@@ -84,7 +84,10 @@ class TargetSolved(Event):
 
 @dataclass(frozen=True, slots=True)
 class VariantSaved(Event):
-    """A pruned UNet is on disk, complete. `size_bytes` is the weights file; `sha256` is its hash."""
+    """A pruned UNet is on disk, complete. `size_bytes` is the weights file; `sha256` is its hash.
+
+    `mean_error` is the mean of its targets' relative errors, None for a method without calibration.
+    """
 
     sparsity: float
     method: str
@@ -93,7 +96,7 @@ class VariantSaved(Event):
     dense_params: int
     size_bytes: int
     sha256: str
-    mean_error: float
+    mean_error: float | None
     reused: bool = False
 
 

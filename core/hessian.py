@@ -99,7 +99,9 @@ class Hessian:
         """`weight` and `tokens`, exact through JSON."""
         return {"weight": self.weight, "tokens": self.tokens}
 
-    def restore(self, prefix: str, tensors: Mapping[str, Tensor], counts: Mapping[str, Any]) -> None:
+    def restore(
+        self, prefix: str, tensors: Mapping[str, Tensor], counts: Mapping[str, Any]
+    ) -> None:
         """Go on from what `to_tensors` and `counts` gave.
 
         The values are copied into the panels made here: tensors mapped from a file start at odd

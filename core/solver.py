@@ -14,6 +14,7 @@ grid of steps, so it does not depend on which levels are asked for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ def compensate(W: Tensor, H: Tensor, keep: Tensor) -> Tensor:
 
 def magnitude_order(W: Tensor, unit_width: int) -> list[int]:
     """All units, the one with the least L1 norm of its columns first: the "L1" baseline."""
-    norms = W.double().abs().sum(dim=0).unflatten(0, (-1, unit_width)).sum(dim=1)
+    norms = W.double().abs().sum(dim=0).view(-1, unit_width).sum(dim=1)
     return [int(unit) for unit in norms.argsort(stable=True)]
 
 
@@ -161,7 +162,7 @@ def _sweep(W: Tensor, H: Tensor, unit_width: int, keeps: Sequence[int], damping:
         block = left.cheapest(rank)
         V, G = left.eliminate(block)
         # Row norms of V are the exact costs of the block's columns one after the other.
-        costs = V.square().sum(dim=1, dtype=torch.float64).unflatten(0, (-1, unit_width)).sum(1)
+        costs = V.square().sum(dim=1, dtype=torch.float64).view(-1, unit_width).sum(dim=1)
         before, loss = len(order), losses[-1] if losses else 0.0
         order += [int(unit) for unit in left.units[block]]
         losses += [loss + float(cost) for cost in costs.cumsum(0)]
@@ -189,10 +190,9 @@ class _Survivors:
         if width == 1:
             saliency = self.W.square().sum(dim=0) / self.Hinv.diagonal()
         else:
-            shape = (len(self.units), width)
-            blocks = self.Hinv.unflatten(0, shape).unflatten(2, shape)
+            blocks = self.Hinv.view(len(self.units), width, len(self.units), width)
             L = _cholesky(blocks.diagonal(dim1=0, dim2=2).permute(2, 0, 1))  # [m, w, w]
-            W = self.W.unflatten(1, shape).permute(1, 2, 0)  # [m, w, r]
+            W = self.W.T.view(len(self.units), width, -1)  # [m, w, r]
             saliency = torch.linalg.solve_triangular(L, W, upper=False).square().sum(dim=(1, 2))
         if not bool((saliency >= 0).all()):
             raise _NotPositive
@@ -257,10 +257,11 @@ class _ErrorMeter:
             raise _Inaccurate
         moved = float(dW[:, self.alive].square().sum(dtype=torch.float64))
         square = (loss - self.lambda_ * moved) / self.energy if self.energy > 0 else 0.0
-        return max(0.0, square) ** 0.5
+        return math.sqrt(max(0.0, square))
 
 
 def _cholesky(A: Tensor) -> Tensor:
+    L: Tensor
     L, info = torch.linalg.cholesky_ex(A)
     if bool(info.any()):
         raise _NotPositive
@@ -270,7 +271,7 @@ def _cholesky(A: Tensor) -> Tensor:
 def _dead_and_alive(H: Tensor, unit_width: int) -> tuple[list[int], Tensor]:
     """Units whose inputs are all zero, and the others."""
     diagonal = H.diagonal().cpu()
-    dead = (diagonal <= _DEAD * diagonal.max()).unflatten(0, (-1, unit_width)).all(dim=1)
+    dead = (diagonal <= _DEAD * diagonal.max()).view(-1, unit_width).all(dim=1)
     return dead.nonzero().flatten().tolist(), (~dead).nonzero().flatten()
 
 

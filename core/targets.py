@@ -110,9 +110,9 @@ def find_targets(unet: UNet2DConditionModel) -> list[Target]:
             for kind in ("attn1", "attn2"):
                 attention = getattr(module, kind)
                 if attention is not None:
-                    units, width = _heads(f"{name}.{kind}", attention)
                     where = f"{name}.{kind}"
-                    targets.append(Target(where, cast(Kind, kind), stage, block, units, width))
+                    units, width = _heads(where, attention)
+                    targets.append(Target(where, kind, stage, block, units, width))
             neurons = _neurons(f"{name}.ff", module.ff)
             targets.append(Target(f"{name}.ff", "ff", stage, block, neurons, 1))
             block += 1

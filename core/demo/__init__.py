@@ -12,7 +12,16 @@ MODEL_DIR: Path = Path(__file__).resolve().parent / "model"
 GUIDANCE: float = 3.0
 
 #: Captions to show the model off with; none of them was trained on.
-PROMPTS: tuple[str, ...] = ()
+PROMPTS: tuple[str, ...] = (
+    "a large pink star in the center of a green background",
+    "a large white heart at the bottom of a blue background",
+    "a small red star in the center of a purple background",
+    "a large yellow circle in the top left corner of a cyan background",
+    "a large green heart on the right of a red background",
+    "a large purple triangle to the left of a small cyan circle on a green background",
+    "a large pink cross below a small yellow circle on a black background",
+    "a small orange heart to the left of a large cyan circle on a red background",
+)
 
 
 def calibration_prompts(n: int, seed: int = 0) -> list[str]:

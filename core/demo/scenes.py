@@ -137,9 +137,7 @@ def random_scene(rng: random.Random, pair_share: float = PAIR_SHARE) -> Scene:
     """Return a random scene, of either split; `pair_share` of them show two things."""
     count = 2 if rng.random() < pair_share else 1
     background, *colors = rng.sample(tuple(COLORS), count + 1)
-    things = tuple(
-        Thing(rng.choice(tuple(RADII)), color, rng.choice(SHAPES)) for color in colors
-    )
+    things = tuple(Thing(rng.choice(tuple(RADII)), color, rng.choice(SHAPES)) for color in colors)
     return Scene(things, rng.choice(tuple(PLACES if count == 1 else RELATIONS)), background)
 
 

@@ -19,9 +19,10 @@ from obstui.specs import (
     check_model,
     check_variant,
     parse,
-    parse_variant_id,
     read_prompt_file,
+    variant_id,
 )
+from obstui.store import JobView, Reader, Store
 
 Command = Callable[..., Any]
 
@@ -127,27 +128,29 @@ def _queue(paths: Paths, kind: str, options: dict[str, Any]) -> None:
         store.close()
     if not as_json:
         say(f"Queued as job {job.id}: {title(job)}.")
+        if isinstance(spec, PruneSpec):
+            say(f"Its variants will be {', '.join(variant_id(job.id, s) for s in spec.sparsity)}.")
     if wait:
-        from obstui.cli.watch import follow
-        from obstui.worker.launch import start
-
-        start(paths)
-        job = follow(paths, [job.id])[0]
-    reader = Reader.open(paths)
-    try:
-        job = reader.job(job.id) or job
-        alive = any(worker.alive for worker in reader.workers())
-    finally:
-        reader.close()
+        job = _waited(paths, job.id, quiet=as_json)
     if as_json:
         emit(as_dict(job))
-    elif not wait and not alive:
+    elif not wait and not _worker_lives(paths):
         say("No worker is running: start one with obstui worker start.")
-    elif kind == "prune" and not wait:
-        ids = [ref for s in getattr(spec, "sparsity", ()) for ref in [f"{job.id}@{s * 100:g}"]]
-        say(f"Its variants will be {', '.join(ids)}.")
     if wait and job.state != "succeeded":
         raise click.exceptions.Exit(1)
 
 
-__all__ = ["checked", "compare", "generate", "parse_variant_id", "prune"]
+def _waited(paths: Paths, job_id: int, *, quiet: bool) -> JobView:
+    from obstui.cli.watch import follow
+    from obstui.worker.launch import start
+
+    start(paths)
+    return follow(paths, [job_id], quiet=quiet)[0]
+
+
+def _worker_lives(paths: Paths) -> bool:
+    reader = Reader.open(paths)
+    try:
+        return any(worker.alive for worker in reader.workers())
+    finally:
+        reader.close()

@@ -1,0 +1,234 @@
+"""What pruning did to the pictures: dense against variants, same prompts, same seeds.
+
+PSNR, SSIM and the latent distance measure how far a variant's trajectories drift from the dense
+model's, not how good its pictures are: another good picture also scores low.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from numpy.typing import NDArray
+
+from core.errors import BadInput, Cancelled
+from core.events import Event, ImageSaved, ModelMeasured, Phase
+from core.generate import check_counts, paint, resolve
+from core.loading import Pipelines, defaults, held_out_prompts, variant_key
+from core.manifest import read_manifest
+from core.pictures import Picture, Shot
+
+PSNR_CAP = 100.0  # dB given to an identical image in a mean, where infinity would drown the rest
+_WINDOW, _SIGMA = 11, 1.5  # pixels, of SSIM's Gaussian
+_C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # SSIM's constants for 8 bit
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """One comparison: the dense model and every variant, as (id, folder), make the same images.
+
+    Prompt number i (from 0) is made with the seeds `seed + i * count` and on, `count` of them, so
+    that no two images start from the same noise. Without `prompts` the first `num_prompts` of the
+    built-in captions that no calibration uses are taken. `steps`, `guidance` and `size` (pixels)
+    fall back to what the model does best when None.
+    """
+
+    model: str
+    variants: tuple[tuple[str, str], ...]
+    prompts: tuple[str, ...] = ()
+    num_prompts: int = 8
+    negative: str = ""
+    seed: int = 0
+    count: int = 1
+    steps: int | None = None
+    guidance: float | None = None
+    size: int | None = None
+    batch_size: int = 1
+
+
+def run(
+    settings: CompareSettings,
+    out: Path,
+    cancelled: Callable[[], bool],
+    pipes: Pipelines | None = None,
+) -> Iterator[Event]:
+    """Make and measure the images, in `out`/dense and `out`/<variant id>; finished ones are reused.
+
+    Phases: "load", then "generate <model>" for each. Yields one `ModelMeasured` per model, the
+    dense one first; `size_bytes` there is the UNet's weights in the run's precision. Raises
+    `BadInput` for settings, a model or a variant that cannot work, `Cancelled` between steps.
+    """
+    check_counts(count=settings.count, batch_size=settings.batch_size)
+    shots = _shots(settings)
+    steps = defaults(settings.model).steps if settings.steps is None else settings.steps
+    check_counts(steps=steps)
+    models: list[tuple[str, str | None]] = [("dense", None), *settings.variants]
+    folders = _folders([name for name, _ in models], out)
+    for _, folder in settings.variants:
+        variant_key(folder)  # a variant that cannot be read is refused before hours of painting
+    ahead = [(f"generate {name}", steps * len(shots)) for name, _ in models]
+
+    yield Phase("load", 1, "model", following=tuple(ahead))
+    if cancelled():
+        raise Cancelled("The comparison was cancelled before its model was loaded")
+    pipes = pipes or Pipelines()
+    dense: list[Picture] = []
+    for number, (name, path) in enumerate(models):
+        pipe = pipes.get(settings.model, path)
+        look = resolve(
+            pipe,
+            settings.model,
+            variant=path,
+            variant_id=name,
+            negative=settings.negative,
+            steps=settings.steps,
+            guidance=settings.guidance,
+            size=settings.size,
+        )
+        made: dict[tuple[str, int], Picture] = {}
+        for event in paint(
+            pipe,
+            look,
+            shots,
+            folders[name],
+            cancelled,
+            batch_size=settings.batch_size,
+            phase=ahead[number][0],
+            following=tuple(ahead[number + 1 :]),
+            warm_up=True,
+        ):
+            if isinstance(event, ImageSaved):
+                made[event.prompt, event.seed] = Picture(Path(event.path), event.seconds)
+            yield event
+        own = [made[shot.prompt, shot.seed] for shot in shots]
+        dense = dense or own
+        yield _measure(settings, name, path, pipe.unet, own, dense, shots)
+
+
+def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Return the peak signal-to-noise ratio of two 8 bit images in dB; inf if they are the same.
+
+    Raises `ValueError` if their shapes differ.
+    """
+    _check_shapes(a, b)
+    mse = float(np.mean((a.astype(np.float64) - b.astype(np.float64)) ** 2))
+    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+
+
+def ssim(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Return the structural similarity of two 8 bit images [height, width, channels], at most 1.
+
+    Gaussian windows of 11x11 pixels (sigma 1.5) that lie wholly inside the image, the mean over
+    channels; an image smaller than that gets the largest odd window that fits. Raises `ValueError`
+    if the shapes differ.
+    """
+    _check_shapes(a, b)
+    size = min(_WINDOW, *a.shape[:2])
+    size -= 1 - size % 2
+    offset = torch.arange(size, dtype=torch.float64) - size // 2
+    window = torch.exp(-(offset**2) / (2 * _SIGMA**2))
+    window = window / window.sum()
+
+    def blur(x: torch.Tensor) -> torch.Tensor:  # [channels, 1, h, w], each channel by itself
+        x = torch.nn.functional.conv2d(x, window.view(1, 1, -1, 1))
+        return torch.nn.functional.conv2d(x, window.view(1, 1, 1, -1))
+
+    x, y = (torch.from_numpy(i.astype(np.float64)).permute(2, 0, 1)[:, None] for i in (a, b))
+    mean_x, mean_y = blur(x), blur(y)
+    var_x = blur(x * x) - mean_x**2
+    var_y = blur(y * y) - mean_y**2
+    covariance = blur(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + _C1) / (mean_x**2 + mean_y**2 + _C1)
+    structure = (2 * covariance + _C2) / (var_x + var_y + _C2)
+    return float((luminance * structure).mean())
+
+
+def latent_distance(x: torch.Tensor, dense: torch.Tensor) -> float:
+    """Return ||x - dense||^2 / ||dense||^2 of two latents; about 2 if unrelated.
+
+    Raises `ValueError` if the shapes differ.
+    """
+    if x.shape != dense.shape:
+        raise ValueError(f"latents of shapes {tuple(x.shape)} and {tuple(dense.shape)}")
+    return float((x - dense).square().sum() / dense.square().sum())
+
+
+def _check_shapes(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> None:
+    if a.shape != b.shape:
+        raise ValueError(f"images of shapes {a.shape} and {b.shape}")
+
+
+def _shots(settings: CompareSettings) -> list[Shot]:
+    prompts = settings.prompts
+    if not prompts:
+        check_counts(num_prompts=settings.num_prompts)
+        prompts = held_out_prompts(settings.model, settings.num_prompts)
+    return [
+        Shot(index, prompt, settings.seed + index * settings.count + i)
+        for index, prompt in enumerate(prompts)
+        for i in range(settings.count)
+    ]
+
+
+def _folders(names: Sequence[str], out: Path) -> dict[str, Path]:
+    """Return a folder of its own for each model; raise `BadInput` if two names would share one."""
+    folders: dict[str, Path] = {}
+    for name in names:
+        folder = out / (re.sub(r"[^\w@.+-]", "-", name).lstrip(".") or "-")
+        if folder in folders.values():
+            raise BadInput(
+                f"The variant id {name!r} is taken in this comparison: give each variant its own"
+            )
+        folders[name] = folder
+    return folders
+
+
+def _measure(
+    settings: CompareSettings,
+    name: str,
+    variant: str | None,
+    unet: UNet2DConditionModel,
+    own: Sequence[Picture],
+    dense: Sequence[Picture],
+    shots: Sequence[Shot],
+) -> ModelMeasured:
+    manifest = read_manifest(variant) if variant else {}
+    pairs = list(zip(own, dense, strict=True)) if variant else []
+    pixels = [(np.asarray(x.image()), np.asarray(y.image())) for x, y in pairs]
+    return ModelMeasured(
+        model=name,
+        sparsity=float(manifest.get("sparsity", 0.0)),
+        method=str(manifest.get("method", "dense")),
+        params=sum(p.numel() for p in unet.parameters()),
+        size_bytes=sum(p.numel() * p.element_size() for p in unet.parameters()),
+        latency=statistics.median(picture.seconds for picture in own),
+        psnr=_mean([min(psnr(x, y), PSNR_CAP) for x, y in pixels]),
+        ssim=_mean([ssim(x, y) for x, y in pixels]),
+        latent_distance=_mean([latent_distance(x.latents(), y.latents()) for x, y in pairs]),
+        attributes=_attributes(own, shots) if settings.model == "demo" else None,
+    )
+
+
+def _attributes(pictures: Sequence[Picture], shots: Sequence[Shot]) -> float | None:
+    """Return the demo judge's share of right attributes; captions it cannot parse do not count."""
+    from core.demo.judge import judge
+
+    shares = []
+    for picture, shot in zip(pictures, shots, strict=True):
+        try:
+            verdict = judge(picture.image(), shot.prompt)
+        except ValueError:
+            continue
+        shares.append(sum(verdict.values()) / len(verdict))
+    return _mean(shares)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None

@@ -1,0 +1,117 @@
+"""How long a job still takes, said only as far as it is known.
+
+The rate of the phase under way comes from its own progress; phases still to come are priced from
+earlier jobs of the same kind and model. What nobody has measured stays unknown: the answer is then
+"at least" the known part, or nothing at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+MIN_ELAPSED = 3.0
+"""Seconds of a phase before its own rate is believed: the first units carry the warm-up."""
+
+MIN_UNITS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRun:
+    """One phase of one attempt: `done` of `total` units were already finished when it began `at`."""
+
+    name: str
+    total: int
+    done: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Seconds left. `at_least`: some phase to come has no known price. None: nothing is known."""
+
+    seconds: float | None
+    at_least: bool = False
+
+
+UNKNOWN = Estimate(None)
+
+
+def phase_runs(events: Iterable[tuple[float, Mapping[str, Any]]]) -> list[PhaseRun]:
+    """From the (time, payload) of `phase` events, oldest first."""
+    return [
+        PhaseRun(str(p.get("name", "")), int(p.get("total") or 0), int(p.get("done") or 0), at)
+        for at, p in events
+    ]
+
+
+def unit_seconds(runs: Sequence[PhaseRun], finished_at: float) -> dict[str, float]:
+    """Seconds per unit of each phase of one finished attempt."""
+    ends = [run.at for run in runs[1:]] + [finished_at]
+    costs: dict[str, list[float]] = {}
+    for run, end in zip(runs, ends, strict=True):
+        units = run.total - run.done
+        if units > 0 and end > run.at:
+            costs.setdefault(run.name, []).append((end - run.at) / units)
+    return {name: median(values) for name, values in costs.items()}
+
+
+def typical(histories: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The median price of each phase over several finished jobs."""
+    costs: dict[str, list[float]] = {}
+    for history in histories:
+        for name, seconds in history.items():
+            costs.setdefault(name, []).append(seconds)
+    return {name: median(values) for name, values in costs.items()}
+
+
+def remaining(
+    progress: Mapping[str, Any] | None,
+    now: float,
+    *,
+    resumed_from: int = 0,
+    history: Mapping[str, float] | None = None,
+) -> Estimate:
+    """What is left of a job. `progress` is the store's; `resumed_from` is the number of units of
+    this phase that an earlier attempt had finished; `history` prices units by phase name."""
+    if not progress:
+        return UNKNOWN
+    prices = history or {}
+    current = _current(progress, now, resumed_from, prices)
+    if current is None:
+        return UNKNOWN
+    total, at_least = current, False
+    for name, units in progress.get("following") or ():
+        if not units:
+            continue
+        if name in prices:
+            total += prices[name] * units
+        else:
+            at_least = True
+    return Estimate(total, at_least)
+
+
+def _current(
+    progress: Mapping[str, Any], now: float, resumed_from: int, prices: Mapping[str, float]
+) -> float | None:
+    """Seconds left of the phase under way, None if nothing tells."""
+    done, total = int(progress.get("done") or 0), int(progress.get("total") or 0)
+    left = total - done
+    if left <= 0:
+        return 0.0 if total else None
+    started = progress.get("phase_started_at")
+    elapsed = now - float(started) if started is not None else 0.0
+    fresh = done - resumed_from
+    if fresh >= MIN_UNITS and elapsed >= MIN_ELAPSED:
+        return elapsed / fresh * left
+    price = prices.get(str(progress.get("phase")))
+    if price is None:
+        return None
+    # A unit that overruns its price is not late by a negative time: past twice the price we no
+    # longer know this job's pace.
+    spent = elapsed - price * fresh
+    if spent > 2 * price and spent > MIN_ELAPSED:
+        return None
+    return price * left - min(max(spent, 0.0), price)

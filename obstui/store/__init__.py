@@ -1,0 +1,33 @@
+"""The queue in SQLite: `Store` writes, `Reader` reads; neither hands out a row or a session."""
+
+from obstui.store.errors import NotFound, Refused, StoreError
+from obstui.store.queue import Store
+from obstui.store.reader import Reader
+from obstui.store.views import (
+    LIVE,
+    STATES,
+    TERMINAL,
+    WAITING,
+    AttemptView,
+    Claim,
+    EventView,
+    JobView,
+    WorkerView,
+)
+
+__all__ = [
+    "LIVE",
+    "STATES",
+    "TERMINAL",
+    "WAITING",
+    "AttemptView",
+    "Claim",
+    "EventView",
+    "JobView",
+    "NotFound",
+    "Reader",
+    "Refused",
+    "Store",
+    "StoreError",
+    "WorkerView",
+]

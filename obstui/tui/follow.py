@@ -1,0 +1,268 @@
+"""The thread that watches the store and the open job's log, and tells the app what changed.
+
+Nothing is sent while nothing changes. A burst of commits costs one read: the store's change counter
+is looked at four times a second, the store itself read at most once per `GAP` seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from obstui.tui.messages import StoreRead
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+    from obstui.config import Paths
+    from obstui.store import JobView, Reader, WorkerView
+    from obstui.tui.facts import Fold, JobFacts
+
+TICK = 0.25
+GAP = 1.0
+GAP_OPEN_JOB = 0.5
+LIVENESS_EVERY = 2.0  # a worker that dies changes nothing in the store: only its lock tells
+RETRY_AFTER = 2.0
+JOBS_SHOWN = 1000
+EVENT_PAGE = 2000
+LOG_BYTES = 64 * 1024
+LOG_LINES = 500
+HISTORY_JOBS = 5  # finished jobs of one kind and model that price the phases of the next
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a screen may show, read at one moment. `facts` and `log` are those of job `focus`;
+    `fault` says why the store is unreadable."""
+
+    jobs: tuple[JobView, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    workers: tuple[WorkerView, ...] = ()
+    titles: Mapping[int, str] = field(default_factory=dict)
+    prices: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
+    focus: int | None = None
+    facts: JobFacts | None = None
+    log: tuple[str, ...] = ()
+    fault: str | None = None
+    read: bool = False
+
+    def job(self, job_id: int | None) -> JobView | None:
+        return next((job for job in self.jobs if job.id == job_id), None)
+
+    def title(self, job: JobView) -> str:
+        return self.titles.get(job.id, job.kind)
+
+    def history(self, job: JobView) -> Mapping[str, float]:
+        return self.prices.get((job.kind, str(job.spec.get("model"))), {})
+
+    @property
+    def worker_alive(self) -> bool:
+        return any(worker.alive for worker in self.workers)
+
+
+class Follower(threading.Thread):
+    """Owns the Reader. `focus` names the job whose events and log are wanted."""
+
+    def __init__(self, app: App[None], paths: Paths, *, create: bool) -> None:
+        super().__init__(name="store-follower", daemon=True)
+        self._app, self._paths, self._create = app, paths, create
+        self._wake = threading.Event()
+        self._stopped = False
+        self._asked = True
+        self._focus: int | None = None
+        self._gap = GAP
+        self._reader: Reader | None = None
+        self._version: int | None = None
+        self._read_at = self._workers_at = 0.0
+        self._fold: Fold | None = None
+        self._log_seen: tuple[str, int, int] | None = None
+        self._titles: dict[int, str] = {}
+        self._prices: dict[int, Mapping[str, float]] = {}
+        self._sent = Snapshot()
+
+    def focus(self, job_id: int | None, *, open_job: bool = False) -> None:
+        """Follow this job's facts and log from now on; an open job is read more often."""
+        self._gap = GAP_OPEN_JOB if open_job else GAP
+        if job_id != self._focus:
+            self._focus = job_id
+            self.ask()
+
+    def answered(self, snapshot: Snapshot) -> bool:
+        """Whether `snapshot` is about the job that was asked for last."""
+        return snapshot.focus == self._focus and not self._asked
+
+    def ask(self) -> None:
+        """Read now."""
+        self._asked = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._wake.set()
+
+    def run(self) -> None:
+        while not self._stopped:
+            pause = TICK
+            try:
+                snapshot = self._look()
+            except Exception as err:  # whatever is wrong with the store, the dashboard says it
+                snapshot, pause = self._fault(err), RETRY_AFTER
+            if snapshot != self._sent and not self._stopped:
+                self._sent = snapshot
+                self._app.post_message(StoreRead(snapshot))
+            self._wake.wait(pause)
+            self._wake.clear()
+        self._close()
+
+    def _fault(self, err: Exception) -> Snapshot:
+        from obstui.tui.writer import sentence
+
+        self._close()
+        self._asked = True
+        return dataclasses.replace(self._sent, fault=sentence(err), read=True)
+
+    def _close(self) -> None:
+        reader, self._reader, self._version = self._reader, None, None
+        self._fold = None
+        if reader is not None:
+            reader.close()
+
+    def _look(self) -> Snapshot:
+        reader = self._opened()
+        snapshot, now = self._sent, time.monotonic()
+        version = reader.data_version()
+        due = version != self._version and now - self._read_at >= self._gap
+        if due or self._asked:
+            self._asked, self._version, self._read_at = False, version, now
+            snapshot = self._read(reader)
+        elif now - self._workers_at >= LIVENESS_EVERY:
+            snapshot = dataclasses.replace(snapshot, workers=self._read_workers(reader))
+        return self._with_log(snapshot)
+
+    def _opened(self) -> Reader:
+        if self._reader is None:
+            from obstui.store import Reader, Store
+
+            if self._create and not self._paths.db.exists():
+                Store.open(self._paths.ensure()).close()
+            self._reader = Reader.open(self._paths)
+        return self._reader
+
+    def _read(self, reader: Reader) -> Snapshot:
+        jobs = tuple(reader.jobs(limit=JOBS_SHOWN))
+        focus = self._focus
+        facts = self._facts(reader, jobs, focus)
+        return Snapshot(
+            jobs=jobs,
+            counts=reader.counts(),
+            workers=self._read_workers(reader),
+            titles={job.id: self._title(job) for job in jobs},
+            prices=self._price(reader, jobs),
+            focus=focus,
+            facts=facts,
+            log=self._sent.log,
+            read=True,
+        )
+
+    def _title(self, job: JobView) -> str:
+        """The person's name for a job, else its spec's title, parsed once: a spec never changes."""
+        if job.id not in self._titles:
+            self._titles[job.id] = job.name or spec_title(job)
+        return self._titles[job.id]
+
+    def _read_workers(self, reader: Reader) -> tuple[WorkerView, ...]:
+        self._workers_at = time.monotonic()
+        return tuple(reader.workers())
+
+    def _facts(
+        self, reader: Reader, jobs: tuple[JobView, ...], focus: int | None
+    ) -> JobFacts | None:
+        from obstui.tui.facts import Fold
+
+        job = next((job for job in jobs if job.id == focus), None)
+        if job is None or not job.attempt:
+            self._fold = None
+            return None
+        fold = self._fold
+        if fold is None or (fold.job_id, fold.attempt) != (job.id, job.attempt):
+            fold = self._fold = Fold(job.id, job.attempt)
+        while not self._stopped:
+            page = reader.events(
+                job.id, attempt=job.attempt, after=fold.last_event, limit=EVENT_PAGE
+            )
+            fold.add(page)
+            if len(page) < EVENT_PAGE:
+                break
+        return fold.facts()
+
+    def _price(
+        self, reader: Reader, jobs: tuple[JobView, ...]
+    ) -> dict[tuple[str, str], dict[str, float]]:
+        """Phase prices for the kinds and models of live jobs, from their finished likes."""
+        from obstui.estimate import typical
+
+        prices = {}
+        for key in {(job.kind, str(job.spec.get("model"))) for job in jobs if job.live}:
+            likes = [
+                job
+                for job in jobs
+                if job.state == "succeeded" and (job.kind, str(job.spec.get("model"))) == key
+            ]
+            prices[key] = typical(self._price_of(reader, job) for job in likes[:HISTORY_JOBS])
+        return prices
+
+    def _price_of(self, reader: Reader, job: JobView) -> Mapping[str, float]:
+        if job.id not in self._prices:
+            from obstui.estimate import phase_runs, unit_seconds
+
+            events = reader.events(job.id, attempt=job.attempt, kinds=["phase"])
+            runs = phase_runs((event.at, event.payload) for event in events)
+            self._prices[job.id] = unit_seconds(runs, job.finished_at or 0.0)
+        return self._prices[job.id]
+
+    def _with_log(self, snapshot: Snapshot) -> Snapshot:
+        job = snapshot.job(snapshot.focus)
+        if job is None or not job.attempt:
+            self._log_seen = None
+            return dataclasses.replace(snapshot, log=())
+        path = self._paths.log(job.ulid, job.attempt)
+        try:
+            stat = path.stat()
+            seen = (str(path), stat.st_size, stat.st_mtime_ns)
+            if seen == self._log_seen:
+                return snapshot
+            lines = read_tail(str(path), stat.st_size)
+        except OSError:
+            seen, lines = (str(path), -1, 0), ()
+        self._log_seen = seen
+        return dataclasses.replace(snapshot, log=lines)
+
+
+def read_tail(path: str, size: int) -> tuple[str, ...]:
+    """The last lines of a log, safe to show; of a line redrawn with carriage returns the last state."""
+    from obstui.text import plain
+
+    with open(path, "rb") as file:
+        file.seek(max(0, size - LOG_BYTES))
+        raw = file.read(LOG_BYTES)
+    lines = raw.decode("utf-8", "replace").split("\n")
+    if size > LOG_BYTES:
+        del lines[0]
+    if lines and not lines[-1]:
+        del lines[-1]
+    shown = (line.rstrip("\r").rpartition("\r")[2] for line in lines[-LOG_LINES:])
+    return tuple(plain(line, limit=2000).expandtabs(4) for line in shown)
+
+
+def spec_title(job: JobView) -> str:
+    """What the job's spec says it does."""
+    from obstui.specs import BadSpec, parse
+
+    try:
+        return parse(job.spec).title
+    except BadSpec:
+        return job.kind

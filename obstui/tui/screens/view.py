@@ -1,0 +1,68 @@
+"""What every screen of the dashboard has: the top line, the banner, the footer, a snapshot to show."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from obstui.tui.widgets.status_line import StatusLine
+from obstui.tui.widgets.still import Still
+
+if TYPE_CHECKING:
+    from obstui.tui.app import Dashboard
+    from obstui.tui.follow import Snapshot
+
+T = TypeVar("T")
+
+TOO_SMALL = "This terminal is too small for the dashboard: make it 40 x 12 or larger. q leaves."
+
+
+class View(Screen[T]):
+    """A full screen. `show` is called with every new snapshot while the screen is on top."""
+
+    DEFAULT_CSS = """
+    View #too-small { display: none; padding: 0 1; }
+    View #banner { display: none; background: $error 22%; padding: 0 1; }
+    View Footer { background: $surface; }
+    View.-tiny > *, View.-flat > * { display: none; }
+    View.-tiny > #too-small, View.-flat > #too-small { display: block; }
+    """
+
+    def compose(self) -> ComposeResult:
+        yield StatusLine(id="top")
+        yield Still(id="banner")
+        yield from self.compose_body()
+        yield Footer(show_command_palette=False)
+        yield Static(TOO_SMALL, id="too-small", markup=False)
+
+    def compose_body(self) -> ComposeResult:
+        """What lies between the banner and the footer."""
+        raise NotImplementedError
+
+    @property
+    def dashboard(self) -> Dashboard:
+        return cast("Dashboard", self.app)
+
+    async def show(self, snapshot: Snapshot) -> None:
+        """Draw what is new. Screens add their own part."""
+        app = self.dashboard
+        self.query_one(StatusLine).tell(
+            snapshot, readonly=app.readonly, starting=app.worker_starting
+        )
+        self.query_one("#banner", Still).show(app.banner)
+
+    async def on_screen_resume(self) -> None:
+        """The screen is on top again: it has missed what came in between."""
+        self.ask_follower()
+        self.call_after_refresh(self.show_newest)
+
+    async def show_newest(self) -> None:
+        """Draw the newest snapshot, once the screen has its size."""
+        if self.is_current:
+            await self.show(self.dashboard.snapshot)
+
+    def ask_follower(self) -> None:
+        """Tell the follower what this screen needs."""

@@ -1,0 +1,53 @@
+"""A screen of the dashboard as an SVG picture, without a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textual.pilot import Pilot
+
+    from obstui.config import Paths
+    from obstui.tui.app import Dashboard
+
+
+async def svg(
+    paths: Paths,
+    *,
+    size: tuple[int, int] = (120, 36),
+    watch: int | None = None,
+    opened: bool = False,
+    steer: Callable[[Pilot[None]], Awaitable[Any]] | None = None,
+    clock: Callable[[], float] = time.time,
+) -> str:
+    """The queue (or, `opened`, the screen of job `watch`) at `size` cells, read-only.
+
+    `steer` may press keys before the picture is taken.
+    """
+    from obstui.tui.app import Dashboard
+
+    app = Dashboard(paths, readonly=True, watch=watch, clock=clock)
+    async with app.run_test(size=size, notifications=False) as pilot:
+        await settled(app, pilot)
+        if opened and watch is not None:
+            app.open_job(watch)
+            await settled(app, pilot)
+        if steer is not None:
+            await steer(pilot)
+            await settled(app, pilot)
+        return app.export_screenshot(simplify=True)
+
+
+async def settled(app: Dashboard, pilot: Pilot[None]) -> None:
+    """Wait until the store has been read and its pictures are drawn."""
+    import asyncio
+
+    for _ in range(200):
+        await pilot.pause()
+        if app.up_to_date:
+            break
+        await asyncio.sleep(0.02)
+    await app.workers.wait_for_complete()
+    await pilot.pause()

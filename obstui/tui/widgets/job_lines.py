@@ -1,0 +1,97 @@
+"""The lines that say how one job stands: shared by the queue's detail pane and the job screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from obstui import estimate
+from obstui.text import one_line
+from obstui.tui import formats, wording
+from obstui.tui.theme import state_glyph, state_style, style
+from obstui.tui.widgets.bars import fraction_done, percent, progress_bar
+
+if TYPE_CHECKING:
+    from obstui.store import JobView
+    from obstui.tui.follow import Snapshot
+
+
+def headline(job: JobView, title: str, width: int) -> Text:
+    """Number, title and, at the right edge, the state."""
+    words = wording.state_words(job)
+    state = Text(f"{state_glyph(words)} {words}", state_style(words))
+    left = Text.assemble(
+        (f"{job.id}  ", style("accent")),
+        (one_line(title, limit=200), style("strong")),
+    )
+    room = max(8, width - state.cell_len - 2)
+    left.truncate(room, overflow="ellipsis")
+    left.pad_right(max(1, width - left.cell_len - state.cell_len))
+    return left.append_text(state)
+
+
+def asked(job: JobView, width: int) -> Text:
+    """What the job was asked to do."""
+    line = Text(f"{job.kind} · {wording.spec_facts(job)}", style("muted"))
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def status(job: JobView, snapshot: Snapshot, now: float, width: int, *, readonly: bool) -> Text:
+    """One or two lines: where a live job is and what is left, why a waiting one waits, how it ended."""
+    if job.live:
+        return _live(job, snapshot, now, width)
+    if not job.finished:
+        ahead = sum(_goes_before(other, job) for other in snapshot.jobs)
+        words = wording.waiting_words(job, ahead, worker_alive=snapshot.worker_alive)
+        return Text(words, style("text"))
+    return _ended(job, now, readonly=readonly)
+
+
+def _goes_before(other: JobView, job: JobView) -> bool:
+    if other.live:
+        return True
+    return other.state == "queued" and (-other.priority, other.id) < (-job.priority, job.id)
+
+
+def _live(job: JobView, snapshot: Snapshot, now: float, width: int) -> Text:
+    progress = job.progress or {}
+    facts = snapshot.facts if snapshot.facts and snapshot.facts.job_id == job.id else None
+    left = estimate.remaining(
+        progress,
+        now,
+        resumed_from=facts.resumed_from if facts else 0,
+        history=snapshot.history(job),
+    )
+    words = Text(wording.phase_words(progress), style("strong"))
+    fraction = fraction_done(progress)
+    if fraction is not None:
+        room = max(4, width - words.cell_len - 8)
+        words.append("  ").append_text(progress_bar(fraction, room))
+        words.append(f"{percent(fraction):>6}", style("accent"))
+    line = Text(formats.time_left(left), style("accent"))
+    following = [one_line(name, limit=20) for name, *_ in progress.get("following") or ()]
+    if following:
+        line.append("   then " + ", ".join(following), style("muted"))
+    if detail := one_line(progress.get("detail") or "", limit=200):
+        line.append(f"   {detail}", style("muted"))
+    line.truncate(width, overflow="ellipsis")
+    return Text("\n").join([words, line])
+
+
+def _ended(job: JobView, now: float, *, readonly: bool) -> Text:
+    if job.state in ("failed", "quarantined", "skipped"):
+        why = one_line(job.error or job.reason or "It says no reason.", limit=600)
+        lines = [Text(why, style("bad"))]
+        if step := wording.next_step(job, readonly=readonly):
+            lines.append(Text(step, style("muted")))
+        return Text("\n").join(lines)
+    line = Text()
+    if job.finished_at is not None:
+        line.append(f"{job.state} {formats.when(job.finished_at, now)}", style("text"))
+    if took := wording.took(job):
+        line.append(f", took {took}", style("text"))
+    if words := wording.outcome(job):
+        line.append(f" · {words}", style("muted"))
+    return line

@@ -1,0 +1,248 @@
+"""The map of what is pruned: kinds of targets down, transformer blocks across, in forward order.
+
+A cell is a dot while its target waits; once solved, its height and its colour both tell the relative
+output error, so that the map reads without colour too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual import events
+from textual.binding import Binding
+from textual.geometry import Size
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from obstui.tui.facts import JobFacts, Target
+from obstui.tui.theme import PALETTE, style
+
+HEIGHTS = "▁▂▃▄▅▆▇█"
+WAITING, AT_WORK = "·", "◆"
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A stripe of the map: (stage, first block, one past its last) for each group in it."""
+
+    groups: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where things go: the width of the row labels, of a cell, and the bands from the top."""
+
+    label: int = 0
+    cell: int = 1
+    bands: tuple[Band, ...] = ()
+
+
+def stages(targets: tuple[Target, ...]) -> tuple[tuple[str, int, int], ...]:
+    """Runs of blocks that share a stage: (stage, first block, one past the last)."""
+    by_block = {target.block: target.stage for target in targets}
+    groups: list[tuple[str, int, int]] = []
+    for block in sorted(by_block):
+        if groups and groups[-1][0] == by_block[block]:
+            groups[-1] = (groups[-1][0], groups[-1][1], block + 1)
+        else:
+            groups.append((by_block[block], block, block + 1))
+    return tuple(groups)
+
+
+def plan(targets: tuple[Target, ...], width: int) -> Plan:
+    """One band with cells as wide as fit; several bands only when single cells do not fit."""
+    groups = stages(targets)
+    if not groups:
+        return Plan()
+    blocks = sum(end - start for _, start, end in groups)
+    for label, cell in ((6, 3), (6, 2), (6, 1), (3, 1)):
+        if label + blocks * cell + len(groups) - 1 <= width:
+            return Plan(label, cell, (Band(groups),))
+    return Plan(6, 1, _wrapped(groups, max(8, width - 6)))
+
+
+def _wrapped(groups: tuple[tuple[str, int, int], ...], width: int) -> tuple[Band, ...]:
+    bands: list[list[tuple[str, int, int]]] = [[]]
+    used = 0
+    for stage, start, end in groups:
+        for first in range(start, end, width):
+            last = min(first + width, end)
+            if bands[-1] and used + last - first > width:
+                bands.append([])
+                used = 0
+            bands[-1].append((stage, first, last))
+            used += last - first + 1
+    return tuple(Band(tuple(band)) for band in bands)
+
+
+class LayerMap(Widget, can_focus=True):
+    """Draws `JobFacts.targets`; with the focus, its cursor tells one target's facts."""
+
+    DEFAULT_CSS = "LayerMap { height: auto; width: 1fr; }"
+
+    BINDINGS = [
+        Binding("left,h", "step(-1, 0)", "Block before", id="map.left", show=False,
+                tooltip="Move the cursor to the transformer block before"),
+        Binding("right,l", "step(1, 0)", "Block after", id="map.right", show=False,
+                tooltip="Move the cursor to the transformer block after"),
+        Binding("up,k", "step(0, -1)", "Kind above", id="map.up", show=False,
+                tooltip="Move the cursor to the kind of target above"),
+        Binding("down,j", "step(0, 1)", "Kind below", id="map.down", show=False,
+                tooltip="Move the cursor to the kind of target below"),
+        Binding("v", "next_level", "Next sparsity", id="map.level",
+                tooltip="Colour the map by the errors at the next sparsity"),
+    ]  # fmt: skip
+
+    class Pointed(Message):
+        """The cursor stands on a target, or its facts changed."""
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.targets: tuple[Target, ...] = ()
+        self.level: str | None = None
+        self._levels: tuple[str, ...] = ()
+        self._kinds: tuple[str, ...] = ()
+        self._at: dict[tuple[str, int], Target] = {}
+        self._at_work = ""
+        self._cursor = (0, 0)  # column among the blocks, row among the kinds
+        self._blocks: tuple[int, ...] = ()
+        self._plan = Plan()
+        self._worst = 0.0
+
+    def show(self, facts: JobFacts | None, at_work: str = "") -> None:
+        """Draw these targets; `at_work` is what the job says it is doing right now."""
+        targets = facts.targets if facts else ()
+        if (targets, at_work) == (self.targets, self._at_work):
+            return
+        known = (len(self.targets), self._plan)
+        self.targets, self._at_work = targets, at_work
+        self._levels = facts.levels if facts else ()
+        if self.level not in self._levels:
+            self.level = self._levels[-1] if self._levels else None
+        self._kinds = tuple(dict.fromkeys(target.kind for target in targets))
+        self._at = {(target.kind, target.block): target for target in targets}
+        self._blocks = tuple(sorted({target.block for target in targets}))
+        self._rescale()
+        self._plan = plan(targets, self.size.width)
+        self.display = bool(targets)
+        self.refresh(layout=known != (len(targets), self._plan))
+        self.post_message(self.Pointed())
+
+    def _rescale(self) -> None:
+        found = [t.error[self.level] for t in self.targets if t.error and self.level in t.error]
+        self._worst = max(found, default=0.0)
+
+    @property
+    def pointed(self) -> Target | None:
+        """The target under the cursor."""
+        column, row = self._cursor
+        if not self._blocks or not self._kinds:
+            return None
+        return self._at.get((self._kinds[row], self._blocks[column]))
+
+    def action_step(self, columns: int, rows: int) -> None:
+        column, row = self._cursor
+        self._cursor = (
+            max(0, min(len(self._blocks) - 1, column + columns)),
+            max(0, min(len(self._kinds) - 1, row + rows)),
+        )
+        self.refresh()
+        self.post_message(self.Pointed())
+
+    def action_next_level(self) -> None:
+        if self.level in self._levels:
+            place = self._levels.index(self.level) + 1
+            self.level = self._levels[place % len(self._levels)]
+            self._rescale()
+            self.refresh()
+            self.post_message(self.Pointed())
+
+    def on_focus(self) -> None:
+        self.refresh()
+
+    def on_blur(self) -> None:
+        self.refresh()
+
+    def on_resize(self, event: events.Resize) -> None:
+        wanted = plan(self.targets, event.size.width)
+        if wanted != self._plan:
+            self._plan = wanted
+            self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        return len(plan(self.targets, width).bands) * (1 + len(self._kinds))
+
+    def legend(self) -> Text:
+        """How to read the heights: at which sparsity, and what the tallest stands for."""
+        if self.level is None:
+            return Text(f"{WAITING} waiting  {AT_WORK} being solved", style("muted"))
+        solved = sum(target.solved for target in self.targets)
+        ramp = Text()
+        for glyph, colour in zip(HEIGHTS, PALETTE.ramp, strict=True):
+            ramp.append(glyph, colour)
+        return Text.assemble(
+            (f"{solved} of {len(self.targets)} solved", style("text")),
+            ("   output error at ", style("muted")),
+            (f"{float(self.level) * 100:g} %", style("text")),
+            ("  0 ", style("muted")),
+            ramp,
+            (f" {self._worst:.3f}", style("muted")),
+        )
+
+    def render_line(self, y: int) -> Strip:
+        rows = 1 + len(self._kinds)
+        band, row = divmod(y, rows)
+        if not self._kinds or band >= len(self._plan.bands):
+            return Strip.blank(self.size.width, self.rich_style)
+        groups = self._plan.bands[band].groups
+        segments = self._header(groups) if row == 0 else self._cells(groups, self._kinds[row - 1])
+        ground = self.rich_style
+        strip = Strip([Segment(s.text, ground + s.style if s.style else ground) for s in segments])
+        return strip.adjust_cell_length(self.size.width, ground)
+
+    def _header(self, groups: tuple[tuple[str, int, int], ...]) -> list[Segment]:
+        segments = [Segment(" " * self._plan.label)]
+        for stage, start, end in groups:
+            room = (end - start) * self._plan.cell
+            name = stage if len(stage) <= room else stage[:room]
+            segments.append(Segment(f"{name:<{room}} ", Style.parse(style("muted"))))
+        return segments
+
+    def _cells(self, groups: tuple[tuple[str, int, int], ...], kind: str) -> list[Segment]:
+        label = kind if self._plan.label > len(kind) else kind[:1] + kind[-1:]
+        segments = [Segment(f"{label:<{self._plan.label}}", Style.parse(style("muted")))]
+        for _, start, end in groups:
+            for block in range(start, end):
+                glyph, look = self._cell(kind, block)
+                wide = glyph * max(1, self._plan.cell - 1)
+                segments.append(Segment(wide, look))
+                if self._plan.cell > 1:
+                    segments.append(Segment(" "))
+            segments.append(Segment(" "))
+        return segments
+
+    def _cell(self, kind: str, block: int) -> tuple[str, Style]:
+        target = self._at.get((kind, block))
+        if target is None:
+            return " ", Style()
+        glyph, look = self._glyph(target)
+        if self.has_focus and target is self.pointed:
+            look = look + Style(reverse=True)
+        return glyph, look
+
+    def _glyph(self, target: Target) -> tuple[str, Style]:
+        error = target.error.get(self.level or "") if target.error else None
+        if error is None:
+            working = bool(self._at_work) and target.name == self._at_work
+            return (
+                (AT_WORK, Style.parse(style("accent")))
+                if working
+                else (WAITING, Style.parse(style("faint")))
+            )
+        share = error / self._worst if self._worst else 0.0
+        step = min(len(HEIGHTS) - 1, int(share * len(HEIGHTS)))
+        return HEIGHTS[step], Style.parse(PALETTE.ramp[step])

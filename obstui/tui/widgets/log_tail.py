@@ -1,0 +1,66 @@
+"""The end of a job's log. It follows until the person scrolls up; `f` follows again."""
+
+from __future__ import annotations
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import Binding
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from obstui.tui.theme import style
+
+
+class LogTail(ScrollView, can_focus=True):
+    """Plain lines, drawn only where they are seen."""
+
+    DEFAULT_CSS = "LogTail { height: 1fr; scrollbar-size: 1 1; }"
+
+    BINDINGS = [
+        Binding("f", "follow", "Follow", id="log.follow", tooltip="Stay at the log's newest line"),
+        Binding("k", "scroll_up", "Up", id="log.up", show=False, tooltip="One line up"),
+        Binding("j", "scroll_down", "Down", id="log.down", show=False, tooltip="One line down"),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._lines: tuple[str, ...] = ()
+        self.follow = True
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return self._lines
+
+    def show(self, lines: tuple[str, ...]) -> None:
+        """Draw these lines; the place is kept unless it follows."""
+        if lines == self._lines:
+            return
+        self._lines = lines
+        longest = max((len(line) for line in lines), default=0)
+        self.virtual_size = Size(longest, len(lines))
+        if self.follow:
+            self.scroll_end(animate=False, immediate=True)
+        self.refresh()
+
+    def action_follow(self) -> None:
+        self.follow = True
+        self.scroll_end(animate=False)
+
+    def watch_scroll_y(self, old: float, new: float) -> None:
+        super().watch_scroll_y(old, new)
+        self.follow = new >= self.max_scroll_y
+
+    def on_resize(self) -> None:
+        if self.follow:
+            self.scroll_end(animate=False)
+
+    def render_line(self, y: int) -> Strip:
+        width, ground = self.size.width, self.rich_style
+        index = y + self.scroll_offset.y
+        if index >= len(self._lines):
+            return Strip.blank(width, ground)
+        left = self.scroll_offset.x
+        look = ground + Style.parse(style("muted"))
+        strip = Strip([Segment(self._lines[index], look)])
+        return strip.crop_extend(left, left + width, ground)

@@ -1,0 +1,159 @@
+"""A picture in half-blocks, and a row of them side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual import events, work
+from textual.app import ComposeResult
+from textual.containers import HorizontalScroll, Vertical
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from obstui.tui import images
+from obstui.tui.theme import style
+from obstui.tui.widgets.still import Still
+
+NARROWEST = 12  # cells; more pictures than fit at this width scroll sideways
+
+
+class Picture(Widget):
+    """One picture, as large as the widget allows. Reading and scaling happen in a thread."""
+
+    DEFAULT_CSS = "Picture { height: 1fr; width: 1fr; }"
+
+    class Ready(Message, bubble=False):
+        """The thread has the strips (or the reason why there are none) for `wanted`."""
+
+        def __init__(self, wanted: tuple[str, int, int, str], strips: list[Strip] | str) -> None:
+            super().__init__()
+            self.wanted, self.strips = wanted, strips
+
+    def __init__(self, path: str = "", *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.path = path
+        self._mode = "half"
+        self._wanted: tuple[str, int, int, str] | None = None
+        self._strips: list[Strip] | str = ""
+
+    def show(self, path: str, mode: str | None = None) -> None:
+        """Draw the picture at `path`; the one before stays until it is ready."""
+        self.path, self._mode = path, mode or self._mode
+        self._ask()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._ask()
+
+    def retry(self) -> None:
+        """Look again for a picture that was not there."""
+        if isinstance(self._strips, str):
+            self._wanted = None
+            self._ask()
+
+    def _ask(self) -> None:
+        wanted = (self.path, self.size.width, self.size.height, self._mode)
+        if wanted == self._wanted or not self.size.area:
+            return
+        self._wanted = wanted
+        if not self.path or self._mode == "off":
+            self.on_picture_ready(self.Ready(wanted, "" if not self.path else "picture off (i)"))
+        else:
+            self._load(wanted)
+
+    @work(thread=True, group="picture", exclusive=True, exit_on_error=False)
+    def _load(self, wanted: tuple[str, int, int, str]) -> None:
+        try:
+            strips: list[Strip] | str = images.render(*wanted)
+        except images.Unreadable as err:
+            strips = str(err)
+        self.post_message(self.Ready(wanted, strips))
+
+    def on_picture_ready(self, event: Ready) -> None:
+        if event.wanted == self._wanted and event.strips != self._strips:
+            self._strips = event.strips
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        width, height, ground = self.size.width, self.size.height, self.rich_style
+        if isinstance(self._strips, str):
+            words = self._strips if y == height // 2 else ""
+            look = ground + Style.parse(style("muted"))
+            return Strip([Segment(words.center(width)[:width], look)])
+        if y >= len(self._strips):
+            return Strip.blank(width, ground)
+        strip = self._strips[y]
+        left = (width - strip.cell_length) // 2
+        padded = Strip([Segment(" " * left, ground), *strip])
+        return padded.adjust_cell_length(width, ground)
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A picture with its caption; `path` is the full one, `thumbnail` what the row draws."""
+
+    caption: str
+    path: str
+    thumbnail: str
+
+
+class _Cell(Vertical):
+    DEFAULT_CSS = f"""
+    _Cell {{ width: 1fr; min-width: {NARROWEST}; height: 1fr; margin-right: 1; }}
+    _Cell Still {{ text-align: center; width: 1fr; height: 1; }}
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.caption, self.picture = Still(), Picture()
+
+    def compose(self) -> ComposeResult:
+        yield self.caption
+        yield self.picture
+
+
+class PictureRow(HorizontalScroll, can_focus=False):
+    """Pictures side by side, one of them marked."""
+
+    DEFAULT_CSS = "PictureRow { height: 1fr; scrollbar-size-horizontal: 1; }"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._shots: tuple[Shot, ...] = ()
+        self._mode = "half"
+        self._marked: int | None = None
+
+    @property
+    def shots(self) -> tuple[Shot, ...]:
+        return self._shots
+
+    async def show(
+        self, shots: tuple[Shot, ...], *, marked: int | None = None, mode: str = "half"
+    ) -> None:
+        """Draw these pictures; cells are reused, so stepping through rows does not flicker."""
+        wanted = (shots, marked, mode)
+        if wanted == (self._shots, self._marked, self._mode):
+            return
+        self._shots, self._marked, self._mode = wanted
+        cells = list(self.query(_Cell))
+        if len(shots) > len(cells):
+            cells += (fresh := [_Cell() for _ in range(len(shots) - len(cells))])
+            await self.mount_all(fresh)
+        for cell in cells[len(shots) :]:
+            cell.display = False
+        for index, (cell, shot) in enumerate(zip(cells, shots, strict=False)):
+            cell.display = True
+            look = "strong" if index == marked else "muted"
+            mark = "▸ " if index == marked else ""
+            cell.caption.show(Text(mark + shot.caption, style(look), no_wrap=True))
+            cell.picture.show(shot.thumbnail or shot.path, mode)
+        if marked is not None and marked < len(cells):
+            cells[marked].scroll_visible(animate=False)
+
+    def retry(self) -> None:
+        """Look again for pictures that were not there yet."""
+        for cell in self.query(_Cell):
+            cell.picture.retry()

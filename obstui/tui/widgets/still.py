@@ -1,0 +1,35 @@
+"""Text that repaints only when it differs: an idle dashboard must send nothing."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.widgets import Static
+
+
+class Still(Static):
+    """A Static for text that others refresh often. Data is never markup."""
+
+    DEFAULT_CSS = "Still { height: auto; }"
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(markup=False, id=id, classes=classes)
+        self._shown: Text | None = None
+
+    def show(self, text: Text | str) -> None:
+        """Draw `text` unless it is what the screen shows already. Empty text takes no room."""
+        wanted = Text(text) if isinstance(text, str) else text
+        if self._shown == wanted:
+            return
+        same_shape = (
+            self._shown is not None
+            and self._shown.plain.count("\n") == wanted.plain.count("\n")
+            and self._shown.cell_len == wanted.cell_len
+        )
+        self._shown = wanted
+        self.display = bool(wanted.plain)
+        self.update(wanted, layout=not same_shape)
+
+    @property
+    def text(self) -> str:
+        """What is shown, without styles."""
+        return self._shown.plain if self._shown is not None else ""

@@ -1,0 +1,233 @@
+"""One attempt: relay what the child says, obey the user, judge the end."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from obstui.config import Paths
+from obstui.store import Refused, Store, StoreError
+from obstui.store.views import Claim
+from obstui.worker import manifest
+from obstui.worker.protocol import ENDINGS, VERSION, Order
+from obstui.worker.relay import Relay
+from obstui.worker.supervise import Child
+from obstui.worker.verdict import Ending, Verdict, judge
+
+_log = logging.getLogger(__name__)
+
+_RETRY_AFTER = 60.0
+_GRACE = MappingProxyType({"prune": 120.0, "generate": 30.0, "compare": 30.0})
+_DONE = {"v": VERSION, "type": "done"}
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds. `grace` is how long a child may take to reach its next boundary once it was asked to
+    stop; then its group gets SIGTERM, and `last_words` later SIGKILL."""
+
+    tick: float = 0.25
+    beat: float = 5.0
+    keep_warm: float = 120.0
+    grace: Mapping[str, float] = field(default_factory=lambda: _GRACE)
+    last_words: float = 5.0
+
+
+class Attempt:
+    """`turn` waits up to a tick for the child or a signal and keeps the worker's heart beating;
+    `stops` says how often the worker was told to stop (the second time: at once)."""
+
+    def __init__(
+        self,
+        store: Store,
+        paths: Paths,
+        claim: Claim,
+        timing: Timing,
+        turn: Callable[[Child | None], None],
+        stops: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._paths = paths
+        self._claim = claim
+        self._timing = timing
+        self._turn = turn
+        self._stops = stops
+        self._relay = Relay(store, claim)
+        self._said: dict[str, Any] | None = None
+        self._asked: str | None = None
+        self._rungs: list[tuple[float, signal.Signals]] = []
+
+    def run(self, hire: Callable[[Path], Child]) -> Child | None:
+        """Run the claimed job in the child that `hire` gives for the attempt's folder; that child
+        if it may be given another job.
+
+        Raises OSError, before anything was started, if the attempt's folder cannot be written or no
+        process can be had.
+        """
+        claim = self._claim
+        order = self._write_order()
+        # Read again between claim and start: the user may have cancelled in the meantime.
+        self._asked = self._wish()
+        if self._asked or self._relay.fenced:
+            return self._end(None)
+        child = hire(order.parent)
+        child.order(order)
+        self._relay.fenced = not self._insist(
+            lambda: self._store.started(claim, child.pid, child.identity.start_ticks)
+        )
+        while not (self._said or self._relay.fenced or child.exited):
+            self._turn(child)
+            self._read(child)
+            self._relay.flush()
+            self._climb(child)
+        return self._end(child)
+
+    def give_up(self, err: OSError) -> None:
+        """Put the job back, to be tried again later: the machine is at fault, not the job."""
+        reason = "disk_full" if err.errno in (errno.ENOSPC, errno.EDQUOT) else "no_process"
+        error = f"The attempt could not be started: {err.strerror or err}."
+        verdict = Verdict("queued", reason, error, not_before=time.time() + _RETRY_AFTER)
+        _log.warning("job %d attempt %d: %s", self._claim.job_id, self._claim.attempt, error)
+        self._insist(lambda: self._finish(verdict))
+
+    def _write_order(self) -> Path:
+        claim, paths = self._claim, self._paths
+        log = paths.log(claim.ulid, claim.attempt)
+        output, work = paths.output(claim.ulid), paths.work(claim.ulid)
+        for folder in (log.parent, output, work):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        order = Order(
+            job=claim.job_id,
+            ulid=claim.ulid,
+            attempt=claim.attempt,
+            spec=claim.spec,
+            variants=claim.variants,
+            output=str(output),
+            work=str(work),
+            log=str(log),
+        )
+        path = log.with_name("order.json")
+        order.save(path)
+        return path
+
+    def _read(self, child: Child) -> None:
+        before = child.garbage
+        for message in child.read():
+            if message["type"] in ENDINGS:
+                self._said = message
+            else:
+                self._relay.take(message)
+        if before == 0 < child.garbage:
+            self._relay.note("The job's process sent what is no message; it was ignored.")
+
+    def _wish(self) -> str | None:
+        """Why the attempt should stop: "cancel", "pause" or "worker"; None if it should go on."""
+        try:
+            desired = self._store.desired(self._claim)
+        except StoreError as err:
+            _log.warning("job %d: the store does not answer: %s", self._claim.job_id, err)
+            desired = "run"
+        if desired is None:
+            self._relay.fenced = True
+        if desired in ("cancel", "pause"):
+            return desired
+        return "worker" if self._stops() else None
+
+    def _climb(self, child: Child) -> None:
+        """The ladder: ask the child, then tell the group, then kill it."""
+        wish = self._wish()
+        if wish and wish != self._asked:
+            self._asked = wish
+            if wish != "worker":
+                self._acknowledge("cancelling" if wish == "cancel" else "pausing")
+        now = time.monotonic()
+        if self._asked and not self._rungs:
+            child.terminate()
+            patience = now + self._timing.grace.get(self._claim.spec["kind"], 30.0)
+            self._rungs = [
+                (patience, signal.SIGTERM),
+                (patience + self._timing.last_words, signal.SIGKILL),
+                (float("inf"), signal.SIGKILL),
+            ]
+        if self._stops() > 1 or (wish == "cancel" and self._urgent()):
+            child.signal_group(signal.SIGKILL)
+        while self._rungs and now >= self._rungs[0][0]:
+            child.signal_group(self._rungs.pop(0)[1])
+
+    def _urgent(self) -> bool:
+        """Whether the user has asked to cancel for a second time."""
+        try:
+            return self._store.urgent(self._claim)
+        except StoreError:
+            return False
+
+    def _acknowledge(self, state: str) -> None:
+        try:
+            self._store.acknowledge(self._claim, state)
+        except StoreError as err:
+            _log.warning("job %d: the store does not answer: %s", self._claim.job_id, err)
+
+    def _end(self, child: Child | None) -> Child | None:
+        claim = self._claim
+        if self._relay.fenced:
+            _log.warning("job %d attempt %d: fenced out", claim.job_id, claim.attempt)
+            return None
+        if child and child.exited:
+            # Helpers first: the channel must have no writer left when it is read for the last time.
+            child.signal_group(signal.SIGKILL)
+            self._read(child)
+        self._asked = self._wish() or self._asked
+        keep = bool(child and not child.exited and not self._asked and self._said == _DONE)
+        verdict = judge(
+            Ending(
+                said=self._said,
+                exit_code=None if keep or not child else child.close(),
+                result=manifest.read(self._paths.output(claim.ulid), claim.attempt),
+                asked=self._asked,
+                log=self._paths.log(claim.ulid, claim.attempt),
+            )
+        )
+        while not self._relay.flush() and self._stops() < 2:
+            self._turn(None)
+        accepted = self._insist(lambda: self._finish(verdict))
+        why = f" ({verdict.reason})" if verdict.reason else ""
+        what = f"{verdict.state}{why}" if accepted else f"{verdict.state}{why} was not accepted"
+        _log.info("job %d attempt %d: %s", claim.job_id, claim.attempt, what)
+        if accepted and verdict.state == "succeeded":
+            # Checkpoints are for a next attempt, and there is none after this.
+            shutil.rmtree(self._paths.work(claim.ulid), ignore_errors=True)
+        return child if keep else None
+
+    def _finish(self, verdict: Verdict) -> bool:
+        return self._store.finish(
+            self._claim,
+            verdict.state,
+            reason=verdict.reason,
+            error=verdict.error,
+            result=verdict.result,
+            exit_code=verdict.exit_code,
+            not_before=verdict.not_before,
+        )
+
+    def _insist(self, write: Callable[[], bool]) -> bool:
+        """Repeat a write until the store answers; False if it refuses, or if the worker has to go
+        at once (recovery then finds what is on disk)."""
+        while True:
+            try:
+                return write()
+            except Refused as err:
+                _log.warning("job %d: %s", self._claim.job_id, err)
+                return False
+            except StoreError as err:
+                _log.warning("job %d: the store does not answer: %s", self._claim.job_id, err)
+            if self._stops() > 1:
+                return False
+            self._turn(None)

@@ -1,0 +1,181 @@
+"""A job spec as a run of `core`: settings in, events on the way, the job's result out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from core import evaluate, generate, loading, prune
+from core.errors import BadInput
+from core.events import Event, ImageSaved, ModelMeasured, VariantSaved
+from core.loading import Pipelines
+from obstui.specs import (
+    CompareSpec,
+    GenerateSpec,
+    PruneSpec,
+    parse,
+    parse_variant_id,
+    variant_id,
+)
+from obstui.worker.protocol import Order
+
+Result = dict[str, Any]
+Tell = Callable[[Event], None]
+
+
+class Runner:
+    """Runs jobs in this process; pipelines stay loaded from one to the next."""
+
+    def __init__(self) -> None:
+        # The same number in every attempt: sums are split over threads, and their order decides
+        # the last bits of the weights.
+        torch.set_num_threads(int(os.environ.get("OBSTUI_THREADS") or _cores()))
+        self._pipes: Pipelines | None = None
+
+    def run(self, order: Order, cancelled: Callable[[], bool], tell: Tell) -> Result:
+        """Run one order to its end; the result that the job is to show, with absolute paths.
+
+        Raises what the engine raises: BadInput, Cancelled, EngineError; BadSpec for a spec that
+        this version cannot read.
+        """
+        spec = parse(order.spec)
+        output = Path(order.output)
+        if isinstance(spec, PruneSpec):
+            return _prune(spec, order, output, cancelled, tell)
+        if self._pipes is None:
+            self._pipes = Pipelines()
+        if isinstance(spec, GenerateSpec):
+            return _generate(spec, order, output, cancelled, tell, self._pipes)
+        return _compare(spec, order, output, cancelled, tell, self._pipes)
+
+
+def _cores() -> int:
+    """Physical cores this process may use."""
+    return min(psutil.cpu_count(logical=False) or 1, len(os.sched_getaffinity(0)))
+
+
+def _prune(
+    spec: PruneSpec, order: Order, output: Path, cancelled: Callable[[], bool], tell: Tell
+) -> Result:
+    own = loading.defaults(spec.model)
+    settings = prune.PruneSettings(
+        model=spec.model,
+        sparsities=spec.sparsity,
+        method=spec.method,
+        prompts=spec.prompts,
+        num_prompts=spec.num_prompts,
+        steps=prune.PruneSettings.steps if spec.steps is None else spec.steps,
+        guidance=own.guidance if spec.guidance is None else spec.guidance,
+        size=spec.size,
+        seed=spec.seed,
+        timestep_weights=spec.timestep_weights,
+        damping=spec.damping,
+    )
+    variants = []
+    for event in prune.run(settings, output, Path(order.work), cancelled):
+        tell(event)
+        if isinstance(event, VariantSaved):
+            variants.append(
+                {
+                    "id": variant_id(order.job, event.sparsity),
+                    "sparsity": event.sparsity,
+                    "method": event.method,
+                    "params": event.params,
+                    "dense_params": event.dense_params,
+                    "path": event.path,
+                    "size_bytes": event.size_bytes,
+                    "mean_error": event.mean_error,
+                }
+            )
+    return {"variants": variants}
+
+
+def _generate(
+    spec: GenerateSpec,
+    order: Order,
+    output: Path,
+    cancelled: Callable[[], bool],
+    tell: Tell,
+    pipes: Pipelines,
+) -> Result:
+    settings = generate.GenerateSettings(
+        model=spec.model,
+        prompts=spec.prompts,
+        variant=_folder(order, spec.variant) if spec.variant else None,
+        variant_id=_name(spec.variant) if spec.variant else None,
+        negative=spec.negative,
+        seed=spec.seed,
+        count=spec.count,
+        steps=spec.steps,
+        guidance=spec.guidance,
+        size=spec.size,
+    )
+    images = []
+    for event in generate.run(settings, output, cancelled, pipes):
+        tell(event)
+        if isinstance(event, ImageSaved):
+            images.append(_image(event))
+    return {"images": images}
+
+
+def _compare(
+    spec: CompareSpec,
+    order: Order,
+    output: Path,
+    cancelled: Callable[[], bool],
+    tell: Tell,
+    pipes: Pipelines,
+) -> Result:
+    settings = evaluate.CompareSettings(
+        model=spec.model,
+        variants=tuple((_name(ref), _folder(order, ref)) for ref in spec.variants),
+        prompts=spec.prompts[: spec.num_prompts],
+        num_prompts=spec.num_prompts,
+        negative=spec.negative,
+        seed=spec.seed,
+        count=spec.count,
+        steps=spec.steps,
+        guidance=spec.guidance,
+        size=spec.size,
+    )
+    models, images = [], []
+    for event in evaluate.run(settings, output, cancelled, pipes):
+        tell(event)
+        if isinstance(event, ImageSaved):
+            images.append(_image(event))
+        elif isinstance(event, ModelMeasured):
+            measured = event.to_dict()
+            del measured["type"]
+            models.append(measured)
+    return {"models": models, "images": images}
+
+
+def _image(event: ImageSaved) -> Result:
+    return {
+        "path": event.path,
+        "thumbnail": event.thumbnail,
+        "seed": event.seed,
+        "prompt": event.prompt,
+        "model": event.model,
+        "seconds": event.seconds,
+    }
+
+
+def _folder(order: Order, ref: str) -> str:
+    """The folder of a variant that the spec names. Raises BadInput."""
+    if ref not in order.variants:
+        raise BadInput(f"The variant {ref} has no folder: prune it again.")
+    return order.variants[ref]
+
+
+def _name(ref: str) -> str:
+    """What a variant is called in the results: its id, else its folder's name."""
+    if parse_variant_id(ref):
+        return ref
+    path = Path(ref)
+    return path.parent.name if path.name == "unet" else path.name

@@ -1,0 +1,182 @@
+"""The command line as a person or a script meets it: real store, real exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from obstui.cli import main
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def obstui(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    monkeypatch.setenv("OBSTUI_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("OBSTUI_DB", raising=False)
+
+    def run(*arguments: str) -> Done:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main(list(arguments))
+        out, err = capsys.readouterr()
+        return Done(int(caught.value.code or 0), out, err)
+
+    return run
+
+
+def test_queueing_prints_the_job(obstui: Run) -> None:
+    done = obstui("prune", "--sparsity", "0.3,0.1", "--name", "tonight", "--json")
+    assert done.code == 0
+    assert done.err == ""
+    job = done.data
+    assert (job["id"], job["kind"], job["state"], job["name"]) == (1, "prune", "queued", "tonight")
+    assert job["spec"]["sparsity"] == [0.1, 0.3]
+    assert {"reason", "progress", "created_at", "result"} <= job.keys()
+
+
+def test_words_go_to_stderr_and_name_what_comes_next(obstui: Run) -> None:
+    done = obstui("prune", "--sparsity", "0.1,0.125")
+    assert done.out == ""
+    assert "Queued as job 1" in done.err
+    assert "1@10" in done.err
+    assert "1@12.5" in done.err
+    assert "obstui worker start" in done.err
+
+
+def test_prompt_files_are_frozen_into_the_spec(obstui: Run, tmp_path: Path) -> None:
+    file = tmp_path / "p.txt"
+    file.write_text("a\nb\nc\n")
+    spec = obstui("prune", "--prompts", str(file), "--json").data["spec"]
+    assert (spec["prompts"], spec["num_prompts"]) == (["a", "b", "c"], 3)
+    spec = obstui("generate", "--prompts", str(file), "--prompt", "d", "--json").data["spec"]
+    assert spec["prompts"] == ["d", "a", "b", "c"]
+
+
+def test_ls_and_show(obstui: Run) -> None:
+    assert obstui("ls").err.startswith("No jobs yet")
+    assert obstui("ls", "--json").data == []
+    obstui("prune")
+    obstui("generate", "--prompt", "a [red]cat[/] \x1b[31m", "--name", "cats")
+    listed = obstui("ls")
+    assert listed.out.splitlines()[0].split() == ["ID", "KIND", "STATE", "NOW", "TIME", "NAME"]
+    assert "\x1b" not in listed.out
+    assert [job["id"] for job in obstui("ls", "--json").data] == [2, 1]
+    assert [job["id"] for job in obstui("ls", "--state", "failed", "--json").data] == []
+    shown = obstui("show", "1")
+    assert "queued" in shown.out
+    assert obstui("show", "2", "--json").data["name"] == "cats"
+
+
+def test_a_comparison_waits_for_its_variants(obstui: Run) -> None:
+    obstui("prune", "--sparsity", "0.3")
+    job = obstui("compare", "--variants", "1@30", "--json").data
+    assert "job 1" in job["blocked"]
+    obstui("cancel", "1")
+    assert obstui("show", "2", "--json").data["state"] == "skipped"
+    obstui("retry", "1")
+    assert obstui("show", "2", "--json").data["state"] == "queued"
+
+
+def test_pause_resume_cancel_priority_rm(obstui: Run) -> None:
+    obstui("prune")
+    assert obstui("pause", "1", "--json").data[0]["state"] == "held"
+    assert obstui("resume", "1", "--json").data[0]["state"] == "queued"
+    assert obstui("priority", "1", "5").code == 0
+    assert obstui("show", "1", "--json").data["priority"] == 5
+    assert "cancelled" in obstui("cancel", "1").err
+    assert obstui("cancel", "1").code == 2
+    assert obstui("rm", "1", "--yes").code == 0
+    assert obstui("show", "1").code == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("prune", "--model", "nope"), 3, "No model nope: give demo, a hub id"),
+        (("prune", "--sparsity", "1.2"), 2, "sparsity: 1.2 is not between 0 and 0.9"),
+        (("prune", "--sparsity", "30"), 2, "for 30 % write 0.3"),
+        (("prune", "--prompts", "/no/such"), 2, "Cannot read the prompt file /no/such"),
+        (("prune", "--steps", "0"), 2, "steps"),
+        (("generate",), 2, "Nothing to paint"),
+        (("generate", "--prompt", " "), 2, "a prompt is empty"),
+        (("compare",), 2, "--variants"),
+        (("compare", "--variants", "7@30"), 3, "7"),
+        (("compare", "--variants", "/no/variant"), 3, "No variant /no/variant"),
+        (("show", "99"), 3, "no job 99"),
+        (("cancel", "99"), 3, "99"),
+        (("wait", "99"), 3, "99"),
+        (("wait",), 2, "obstui wait --all"),
+        (("logs", "99"), 3, "99"),
+        (("frobnicate",), 2, "No such command"),
+        (("ls", "--limit", "x"), 2, "--limit"),
+        ((), 2, "needs a terminal"),
+    ],
+)
+def test_wrong_input_is_one_sentence(
+    obstui: Run, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    obstui("prune", "--sparsity", "0.2")
+    done = obstui(*arguments)
+    assert done.code == code
+    assert words in done.err
+    assert done.err.startswith("obstui: ")
+    assert len(done.err.strip().splitlines()) == 1
+    assert done.out == ""
+    assert [job["id"] for job in obstui("ls", "--json").data] == [1]
+
+
+def test_a_folder_that_cannot_be_written(obstui: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OBSTUI_HOME", "/proc/obstui")
+    done = obstui("prune")
+    assert done.code == 4
+    assert "Cannot make the folder /proc/obstui" in done.err
+    assert "OBSTUI_HOME" in done.err
+
+
+def test_a_bad_store_is_refused_and_left_alone(obstui: Run, tmp_path: Path) -> None:
+    bad = tmp_path / "notes.db"
+    bad.write_bytes(b"my precious notes, no database" * 50)
+    for arguments in (("ls",), ("prune",), ("show", "1")):
+        done = obstui("--db", str(bad), *arguments)
+        assert done.code == 4
+        assert len(done.err.strip().splitlines()) == 1
+    assert bad.read_bytes() == b"my precious notes, no database" * 50
+
+
+def test_debug_shows_the_traceback(obstui: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    from obstui.specs import NoSuchModel
+
+    with pytest.raises(NoSuchModel):
+        main(["--debug", "prune", "--model", "nope"])
+    assert "No model nope" in capsys.readouterr().err
+
+
+def test_version_and_help_in_a_real_process() -> None:
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "obstui", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert run("--version").startswith("obstui 0.")
+    listing = run("--help")
+    assert all(f"  {name} " in listing for name in ("demo", "prune", "compare", "worker", "wait"))
+    assert "--sparsity" in run("prune", "--help")
