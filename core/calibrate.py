@@ -32,7 +32,7 @@ _ALPHA_MIN, _ALPHA_MAX = 0.8, 1.2
 _SAVE_EVERY_S = 60.0
 # Saving may take this share of the run's time: SDXL's sums are 4.3 GiB.
 _SAVE_SHARE = 0.05
-_MAX_BATCH = 8
+_MAX_BATCH = 16
 # Latent pixels of a batch: four prompts at 512 x 512.
 _BATCH_PIXELS = 4 * 64 * 64
 

@@ -43,9 +43,13 @@ _FACTS = "obstui"
 
 
 def save_variant(
-    folder: Path, unet: UNet2DConditionModel, facts: Mapping[str, Any], kept: Mapping[str, Tensor]
+    folder: Path,
+    unet: UNet2DConditionModel,
+    facts: Mapping[str, Any],
+    kept: Mapping[str, Tensor],
+    dtype: torch.dtype,
 ) -> dict[str, Any]:
-    """Save a shrunk UNet as the variant `folder`, and return its manifest.
+    """Save a shrunk UNet as the variant `folder`, stored in `dtype`, and return its manifest.
 
     `facts` become the manifest's fields; `facts["targets"]` lists a mapping for every target with
     its `name` and dense `units`, to which the kept units `kept[name]` are added. The folder
@@ -56,7 +60,7 @@ def save_variant(
     shutil.rmtree(partial, ignore_errors=True)
     home = partial / "unet"
     home.mkdir(parents=True)
-    state = {name: value.detach().contiguous() for name, value in unet.state_dict().items()}
+    state = {name: value.to(dtype).contiguous() for name, value in unet.state_dict().items()}
     save_file(state, home / manifests.WEIGHTS, metadata={"format": "pt"})
     manifests.sync(home / manifests.WEIGHTS)
     manifests.write_json(home / manifests.CONFIG, _stock_config(unet))

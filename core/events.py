@@ -67,9 +67,10 @@ class TargetsFound(Event):
 class TargetSolved(Event):
     """One target is solved at every level.
 
-    `kept` and `error` map the sparsity (as text, "0.3") to the units kept and to the relative output
-    error sqrt(tr dW H dW^T / tr W H W^T) on the calibration set. `samples_per_dim` is N / d: tokens
-    accumulated for each column of the Hessian.
+    `kept` and `error` map the sparsity (as text, "0.3") to the units kept and to the relative
+    output error sqrt(tr dW H dW^T / tr W H W^T) on the calibration set; a method without
+    calibration has no errors. `samples_per_dim` is N / d: tokens accumulated for each column of the
+    Hessian.
     """
 
     name: str

@@ -192,9 +192,8 @@ def paint(
     batches = [batch for batch in batches if any(found[shot] is None for shot in batch)]
     if batches and warm_up:
         _warm_up(pipe, look, batches[0], cancelled)
-    previewer = Previewer(pipe, out) if batches else None
+    previewer = Previewer(pipe, out)
     for batch in batches:
-        assert previewer is not None
         missing = [shot for shot in batch if found[shot] is None]
         count = _Counter(done, total, len(missing), shots.index(missing[0]) + 1, len(shots))
         painted = yield from _paint_batch(pipe, look, batch, cancelled, previewer, count)

@@ -22,19 +22,24 @@ class Previewer:
     """Writes `preview.png` into a folder now and then while an image is being made."""
 
     def __init__(self, pipe: StableDiffusionXLPipeline, folder: Path) -> None:
-        self._palette = palette(pipe.vae)
+        self._vae = pipe.vae
+        self._palette: torch.Tensor | None = None  # fitted for the first preview: most need none
         self._path = folder / "preview.png"
         self._last = time.monotonic()
 
     def at(self, step: int, steps: int, latents: torch.Tensor) -> StepPreview | None:
-        """Write a preview of `latents` [channels, height, width] if the last one is old enough."""
-        now = time.monotonic()
-        if now - self._last < INTERVAL:
+        """Write a preview of `latents` [channels, height, width] if the last one is old enough.
+
+        To be called between steps: the first time, it uses the pipeline's VAE.
+        """
+        if time.monotonic() - self._last < INTERVAL:
             return None
-        self._last = now
+        if self._palette is None:
+            self._palette = palette(self._vae)
         buffer = io.BytesIO()
         picture(latents, self._palette).save(buffer, "PNG")
         write_atomically(self._path, buffer.getvalue())
+        self._last = time.monotonic()
         return StepPreview(str(self._path), step, steps)
 
 

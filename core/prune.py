@@ -14,7 +14,7 @@ import importlib.metadata
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,8 +40,8 @@ from core.events import (
     Note,
     Phase,
     Progress,
-    TargetSolved,
     TargetsFound,
+    TargetSolved,
     VariantSaved,
 )
 from core.hessian import Hessian, size_bytes
@@ -160,10 +160,12 @@ class _Job:
             for target in self.targets
         }
         state = pipe.unet.state_dict()
+        self.dtype = _storage_dtype(state)
         self.dense_params = sum(value.numel() for value in state.values())
         self.identity: dict[str, Any] = {
             "dense_sha256": digest(state),
-            "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "computed_in": str(pipe.unet.dtype).removeprefix("torch."),
             "device": pipe.unet.device.type,
             "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
         }
@@ -228,7 +230,9 @@ class _Job:
             reused = manifest is not None
             if manifest is None:
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                manifest = save_variant(folder, self.unet, self._facts(sparsity), kept)
+                manifest = save_variant(
+                    folder, self.unet, self._facts(sparsity), kept, self.dtype
+                )
             yield VariantSaved(
                 sparsity=sparsity,
                 method=self.settings.method,
@@ -278,7 +282,7 @@ class _Job:
         if hessian is None:
             order = solver.magnitude_order(W, target.unit_width)
             keep_of = {k: torch.tensor(sorted(order[target.units - k :])) for k in counts}
-            tensors = {f"W.{k}": W[:, target.indices(keep)] for k, keep in keep_of.items()}
+            tensors = {f"W.{k}": W[:, target.indices(keep)].to(self.dtype) for k, keep in keep_of.items()}
             facts |= {"tokens": 0, "damping": None, "error": {}}
         else:
             H = hessian.finish(target.name)
@@ -291,7 +295,7 @@ class _Job:
                 name=target.name,
             )
             keep_of = {k: level.keep for k, level in solution.levels.items()}
-            tensors = {f"W.{k}": level.W.to(W) for k, level in solution.levels.items()}
+            tensors = {f"W.{k}": level.W.to(self.dtype) for k, level in solution.levels.items()}
             errors = {str(k): level.error for k, level in solution.levels.items()}
             facts |= {"tokens": hessian.tokens, "damping": solution.damping, "error": errors}
             if solution.damping != self.settings.damping:
@@ -301,7 +305,8 @@ class _Job:
                 )
         if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
             raise EngineError(
-                f"the new weights of {target.name} exceed {W.dtype}: prune in a wider number format"
+                f"the new weights of {target.name} are too large for {self.dtype}: raise the "
+                "damping or calibrate with more prompts"
             )
         tensors |= {f"keep.{k}": keep for k, keep in keep_of.items()}
         facts["seconds"] = time.monotonic() - begun
@@ -419,6 +424,15 @@ def _calibration_facts(calibration: Calibration, pipe: StableDiffusionXLPipeline
         "scheduler": type(pipe.scheduler).__name__,
         "scheduler_sha256": fingerprint(scheduler),
     }
+
+
+def _storage_dtype(state: Mapping[str, Tensor]) -> torch.dtype:
+    """The number format for the variants: half precision where it holds every dense weight
+    exactly, so that a model shipped in halves does not double when a CPU computes in float32."""
+    for dtype in (torch.float16, torch.bfloat16):
+        if all(bool((value.to(dtype) == value).all()) for value in state.values()):
+            return dtype
+    return next(iter(state.values())).dtype
 
 
 def _hessian_budget(device: torch.device) -> float:

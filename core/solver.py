@@ -61,11 +61,11 @@ class Solution:
     damping: float
 
 
-class _NotPositive(ArithmeticError):
+class _NotPositiveError(ArithmeticError):
     """A Cholesky factorization failed."""
 
 
-class _Inaccurate(ArithmeticError):
+class _InaccurateError(ArithmeticError):
     """The compensated weights do not minimize the loss to the accuracy asked."""
 
 
@@ -83,17 +83,20 @@ def solve(
             f"the weights or the Hessian of {name} are not finite: calibrate again in a wider "
             "number format (bfloat16 or float32)"
         )
-    if not bool(H.diagonal().max() > 0):
-        raise EngineError(f"the Hessian of {name} is zero: calibrate again with more prompts")
+    if not bool(H.diagonal().max() > 0) or bool(H.diagonal().min() < 0):
+        raise EngineError(
+            f"the Hessian of {name} has a zero or negative diagonal, so it is no second moment of "
+            "inputs: calibrate again with more prompts"
+        )
     # Zero has no multiples: its retries start where damping is still too small to see.
     damps = [damping, *(max(damping, 1e-5) * 10.0**power for power in (1, 2, 3))]
     with full_precision():
         for damp in damps:
             try:
                 return _sweep(W.float(), H.float(), unit_width, keeps, damp)
-            except _NotPositive:
+            except _NotPositiveError:
                 continue
-            except _Inaccurate:
+            except _InaccurateError:
                 break
         try:
             return _sweep(W.double(), H.double(), unit_width, keeps, damp)
@@ -141,7 +144,7 @@ def full_precision() -> Iterator[None]:
 
 
 def _sweep(W: Tensor, H: Tensor, unit_width: int, keeps: Sequence[int], damping: float) -> Solution:
-    """The greedy run in the dtype of W and H. Raises _NotPositive or _Inaccurate."""
+    """The greedy run in the dtype of W and H. Raises _NotPositiveError or _InaccurateError."""
     units = H.shape[0] // unit_width
     stops = sorted({units - keep for keep in keeps})
     order, alive = _dead_and_alive(H, unit_width)
@@ -195,7 +198,7 @@ class _Survivors:
             W = self.W.T.view(len(self.units), width, -1)  # [m, w, r]
             saliency = torch.linalg.solve_triangular(L, W, upper=False).square().sum(dim=(1, 2))
         if not bool((saliency >= 0).all()):
-            raise _NotPositive
+            raise _NotPositiveError
         return saliency.sort(stable=True).indices[:count].cpu()
 
     def eliminate(self, block: Tensor) -> tuple[Tensor, Tensor]:
@@ -246,7 +249,7 @@ class _ErrorMeter:
         """The error of the units `keep` with weights `W_keep`, whose damped loss is `loss`.
 
         The loss counts lambda * ||dW||^2 on top of tr(dW H dW^T): taking it off is d times cheaper
-        than the trace. Raises _Inaccurate where the gradient of the loss is not zero.
+        than the trace. Raises _InaccurateError where the gradient of the loss is not zero.
         """
         columns = _columns(keep, W_keep.shape[1] // len(keep)).to(self.W.device)
         dW = -self.W
@@ -254,7 +257,7 @@ class _ErrorMeter:
         seen = self.probe @ dW
         gradient = (seen @ self.H + self.lambda_ * seen)[columns]
         if not float(gradient.norm()) <= _RESIDUAL_TOLERANCE * self.gradient_scale:
-            raise _Inaccurate
+            raise _InaccurateError
         moved = float(dW[:, self.alive].square().sum(dtype=torch.float64))
         square = (loss - self.lambda_ * moved) / self.energy if self.energy > 0 else 0.0
         return math.sqrt(max(0.0, square))
@@ -264,7 +267,7 @@ def _cholesky(A: Tensor) -> Tensor:
     L: Tensor
     L, info = torch.linalg.cholesky_ex(A)
     if bool(info.any()):
-        raise _NotPositive
+        raise _NotPositiveError
     return L
 
 

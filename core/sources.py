@@ -13,6 +13,7 @@ from typing import Any
 
 import huggingface_hub
 from huggingface_hub import errors as hub_errors
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the transport's base
 from safetensors import SafetensorError, safe_open
 
 from core import demo
@@ -89,7 +90,7 @@ def _hub_fetch(model: str) -> _Fetch:
             )
         except hub_errors.HFValidationError:
             problem = "is neither a path nor a valid hub id: use owner/name"
-        except (hub_errors.HTTPError, ConnectionError, TimeoutError) as error:
+        except (HTTPError, ConnectionError, TimeoutError) as error:
             problem = f"could not be downloaded ({first_line(error)}): start again, it will go on"
         raise BadInput(f"The model {model} {problem}")
 

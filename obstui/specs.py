@@ -56,7 +56,9 @@ def _sparsities(value: Any) -> Any:
         raise ValueError("give at least one fraction, for example 0.3")
     for level in levels:
         if not 0.0 < level <= 0.9:
-            mend = f"for {level:g} % write {level / 100:g}" if 2 <= level <= 90 else "for example 0.3"
+            mend = (
+                f"for {level:g} % write {level / 100:g}" if 2 <= level <= 90 else "for example 0.3"
+            )
             raise ValueError(f"{level:g} is not between 0 and 0.9 ({mend})")
     return tuple(levels)
 
@@ -82,7 +84,9 @@ class _Spec(BaseModel):
     name: Annotated[str, Field(max_length=120, description="a label of your own")] = ""
     model: Annotated[str, Field(min_length=1, max_length=1024)] = "demo"
     seed: Seed = 0
-    steps: Annotated[Steps | None, Field(description="denoising steps; None: the model's own")] = None
+    steps: Annotated[Steps | None, Field(description="denoising steps; None: the model's own")] = (
+        None
+    )
     guidance: Guidance | None = None
     size: Annotated[Size | None, Field(description="pixels a side; None: the model's own")] = None
 
@@ -156,7 +160,9 @@ class CompareSpec(_Spec):
 
     @property
     def title(self) -> str:
-        return f"{short_model(self.model)} against {', '.join(short_model(v) for v in self.variants)}"
+        return (
+            f"{short_model(self.model)} against {', '.join(short_model(v) for v in self.variants)}"
+        )
 
 
 JobSpec = Annotated[PruneSpec | GenerateSpec | CompareSpec, Field(discriminator="kind")]
@@ -175,9 +181,15 @@ def explain(err: ValidationError) -> str:
     """pydantic's findings as one sentence."""
     faults = []
     for item in err.errors(include_url=False):
-        where = ".".join(str(part) for part in item["loc"] if part not in ("prune", "generate", "compare"))
+        where = ".".join(
+            str(part) for part in item["loc"] if part not in ("prune", "generate", "compare")
+        )
         what = one_line(item["msg"].removeprefix("Value error, "), limit=200)
-        given = "" if item["type"] == "missing" else f" (given: {one_line(repr(item['input']), limit=60)})"
+        given = (
+            ""
+            if item["type"] == "missing"
+            else f" (given: {one_line(repr(item['input']), limit=60)})"
+        )
         faults.append(f"{where or 'job'}: {what[:1].lower() + what[1:]}{given}")
     return "; ".join(faults) + "."
 

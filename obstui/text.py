@@ -35,8 +35,12 @@ def plain(text: object, *, limit: int | None = None) -> str:
 
 def one_line(text: object, *, limit: int | None = None) -> str:
     """`plain` text on one line: every run of white space is one space."""
-    return plain(" ".join(plain(text).split()) if limit is None else
-                 " ".join(plain(text, limit=4 * limit).split()), limit=limit)
+    return plain(
+        " ".join(plain(text).split())
+        if limit is None
+        else " ".join(plain(text, limit=4 * limit).split()),
+        limit=limit,
+    )
 
 
 def label(text: str) -> str:

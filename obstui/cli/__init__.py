@@ -12,7 +12,10 @@ from obstui.errors import Problem
 
 _COMMANDS = {
     "demo": ("obstui.cli.demo", "The whole main job on the bundled model, then the dashboard."),
-    "prune": ("obstui.cli.queueing", "Queue a pruning job: one calibration, one or more sparsities."),
+    "prune": (
+        "obstui.cli.queueing",
+        "Queue a pruning job: one calibration, one or more sparsities.",
+    ),
     "generate": ("obstui.cli.queueing", "Queue pictures with a dense model or a variant."),
     "compare": ("obstui.cli.queueing", "Queue a comparison of the dense model with its variants."),
     "ls": ("obstui.cli.jobs", "List jobs, newest first."),
@@ -103,5 +106,5 @@ def _fail(message: str, code: int, debug: bool) -> None:
 
     click.echo(f"obstui: {plain(message)}", err=True)
     if debug:
-        raise  # noqa: PLE0704  (called from an except block)
+        raise
     sys.exit(code)

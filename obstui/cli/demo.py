@@ -43,16 +43,20 @@ def _queue(paths: Paths) -> list[int]:
     store = Store.open(paths)
     try:
         obs = store.enqueue(
-            PruneSpec(name="demo: prune by OBS-Diff", sparsity=SPARSITIES,
-                      num_prompts=CALIBRATION_PROMPTS)  # fmt: skip
+            PruneSpec(
+                name="demo: prune by OBS-Diff", sparsity=SPARSITIES, num_prompts=CALIBRATION_PROMPTS
+            )  # fmt: skip
         )
         magnitude = store.enqueue(
             PruneSpec(name="demo: prune by magnitude", sparsity=(0.3,), method="magnitude")
         )
         variants = [variant_id(obs.id, s) for s in SPARSITIES] + [variant_id(magnitude.id, 0.3)]
         compare = store.enqueue(
-            CompareSpec(name="demo: same pictures at every size", variants=tuple(variants),
-                        num_prompts=PICTURES)  # fmt: skip
+            CompareSpec(
+                name="demo: same pictures at every size",
+                variants=tuple(variants),
+                num_prompts=PICTURES,
+            )  # fmt: skip
         )
     finally:
         store.close()

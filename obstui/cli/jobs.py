@@ -193,7 +193,9 @@ def _verb(name: str, help_text: str, act: Callable[[Store, int], JobView]) -> cl
 cancel = _verb("cancel", "Cancel jobs; a running one stops at its next boundary.", Store.cancel)
 pause = _verb("pause", "Pause jobs: checkpoint and free the device.", Store.pause)
 resume = _verb("resume", "Let paused or held jobs go on.", Store.resume)
-retry = _verb("retry", "Queue failed or cancelled jobs again; finished units are kept.", Store.retry)
+retry = _verb(
+    "retry", "Queue failed or cancelled jobs again; finished units are kept.", Store.retry
+)
 
 
 @click.command()

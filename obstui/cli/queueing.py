@@ -59,7 +59,7 @@ def _common(command: Command) -> Command:
 @click.option("--damping", type=float, default=0.01, show_default=True,
               help="Share of H's mean diagonal added to it.")  # fmt: skip
 @click.pass_obj
-def prune(paths: Paths, prompts: Path | None, num_prompts: int | None, **options: Any) -> None:
+def prune(paths: Paths, /, prompts: Path | None, num_prompts: int | None, **options: Any) -> None:
     """Queue a pruning job: one calibration, one or more sparsities."""
     if prompts:
         options["prompts"] = read_prompt_file(prompts)
@@ -77,7 +77,7 @@ def prune(paths: Paths, prompts: Path | None, num_prompts: int | None, **options
 @click.option("--negative", default="", help="What to avoid.")
 @click.option("--count", type=int, default=1, show_default=True, help="Pictures per prompt.")
 @click.pass_obj
-def generate(paths: Paths, prompts: tuple[str, ...], file: Path | None, **options: Any) -> None:
+def generate(paths: Paths, /, prompts: tuple[str, ...], file: Path | None, **options: Any) -> None:
     """Queue pictures with a dense model or a variant."""
     options["prompts"] = prompts + (read_prompt_file(file) if file else ())
     if not options["prompts"]:
@@ -94,7 +94,7 @@ def generate(paths: Paths, prompts: tuple[str, ...], file: Path | None, **option
 @click.option("--count", type=int, default=1, show_default=True, help="Seeds per prompt.")
 @click.pass_obj
 def compare(
-    paths: Paths, variants: str, prompts: Path | None, num_prompts: int | None, **options: Any
+    paths: Paths, /, variants: str, prompts: Path | None, num_prompts: int | None, **options: Any
 ) -> None:
     """Queue a comparison of the dense model with its variants: same prompts, same seeds."""
     options["variants"] = [v.strip() for v in variants.split(",") if v.strip()]
@@ -119,7 +119,6 @@ def checked(data: dict[str, Any]) -> PruneSpec | GenerateSpec | CompareSpec:
 def _queue(paths: Paths, kind: str, options: dict[str, Any]) -> None:
     wait, as_json = options.pop("wait"), options.pop("as_json")
     spec = checked({"kind": kind, **options})
-    from obstui.store import Reader, Store
 
     store = Store.open(paths.ensure())
     try:

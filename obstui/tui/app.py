@@ -42,6 +42,8 @@ class Dashboard(App[None]):
     """Shows the store's newest snapshot on whatever screen is on top, and passes wishes on."""
 
     TITLE = "obstui"
+    # Textual loads the CSS of pushed screens, but not that of the first one.
+    CSS_PATH = "screens/queue.tcss"
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
         (0, "-tiny"), (40, "-narrow"), (76, "-normal"), (130, "-wide"),
     ]  # fmt: skip
@@ -79,7 +81,7 @@ class Dashboard(App[None]):
         self._start_worker = None if readonly else start_worker
         self._worker_fault: str | None = None
         self._worker_asked = False
-        self._follower = Follower(self, paths, create=not readonly)
+        self._follower = Follower(self, paths, create=self._start_worker is not None)
         self._writer = Writer(paths)
         self.animation_level = "none"
         self.register_theme(DARK)

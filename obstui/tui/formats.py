@@ -91,3 +91,8 @@ def when(at: float, now: float) -> str:
     if moment.date() == today.date():
         return f"{moment:%H:%M}"
     return f"{moment.day} {moment:%b}"
+
+
+def whole(value: object) -> str:
+    """A count with separators, a dash where there is none."""
+    return f"{value:,}" if isinstance(value, int) else "–"

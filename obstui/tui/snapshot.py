@@ -22,13 +22,13 @@ async def svg(
     steer: Callable[[Pilot[None]], Awaitable[Any]] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> str:
-    """The queue (or, `opened`, the screen of job `watch`) at `size` cells, read-only.
+    """The queue (or, `opened`, the screen of job `watch`) at `size` cells. Starts no worker.
 
     `steer` may press keys before the picture is taken.
     """
     from obstui.tui.app import Dashboard
 
-    app = Dashboard(paths, readonly=True, watch=watch, clock=clock)
+    app = Dashboard(paths, watch=watch, clock=clock, start_worker=None)
     async with app.run_test(size=size, notifications=False) as pilot:
         await settled(app, pilot)
         if opened and watch is not None:

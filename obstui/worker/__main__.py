@@ -18,13 +18,12 @@ def main() -> int:
     parser.add_argument("--exit-when-idle", action="store_true")
     options = parser.parse_args()
     try:
-        launch.run(
+        return launch.run(
             Paths.resolve(), options.device, options.exit_when_idle, ready_fd=options.ready_fd
         )
     except Problem as err:
         print(one_line(err), file=sys.stderr)
         return err.exit_code
-    return 0
 
 
 if __name__ == "__main__":

@@ -88,13 +88,7 @@ class Engine:
     ) -> tuple[str, dict[str, Any]]:
         """Run one order; its last word: "done", "stopped" or "failed", with what goes with it."""
         try:
-            with Teller(channel) as teller:
-                if self._runner is None:
-                    # Seconds of importing torch: after the hello, and only when there is work.
-                    from obstui.worker.runs import Runner
-
-                    self._runner = Runner()
-                result = self._runner.run(order, stop.is_set, teller.tell)
+            result = self.run(order, channel, stop)
             manifest.write(Path(order.output), order.attempt, result)
         except Cancelled:
             return "stopped", {}
@@ -102,6 +96,17 @@ class Engine:
             traceback.print_exc()
             return "failed", explain(err)
         return "done", {}
+
+    def run(self, order: Order, channel: Channel, stop: threading.Event) -> dict[str, Any]:
+        """Run one order through the engine; its result, with absolute paths."""
+        with Teller(channel) as teller:
+            if self._runner is None:
+                # Seconds of importing torch: after the hello, and only when there is work.
+                from obstui.worker.runs import Runner
+
+                self._runner = Runner()
+            result: dict[str, Any] = self._runner.run(order, stop.is_set, teller.tell)
+        return result
 
 
 def explain(err: Exception) -> dict[str, Any]:

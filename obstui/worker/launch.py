@@ -167,8 +167,8 @@ def run(
     ready_fd: int | None = None,
     child_command: Sequence[str] = CHILD_COMMAND,
     timing: Timing | None = None,
-) -> None:
-    """Be the worker, in the foreground, until SIGTERM (`obstui worker run`).
+) -> int:
+    """Be the worker, in the foreground, until SIGTERM (`obstui worker run`); the exit code, 0.
 
     `ready_fd` gets a byte when the worker is up. Raises Problem: no such device, the device is
     taken, the store cannot be used.
@@ -192,3 +192,4 @@ def run(
     except OSError as err:
         raise WorkerError(f"The worker cannot go on: {err}.") from err
     logging.info("worker %s has stopped", worker.id)
+    return 0

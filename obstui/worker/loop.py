@@ -242,7 +242,7 @@ class Worker:
         ready, _, _ = select.select(sources, [], [], self._timing.tick)
         if self._wakeup in ready:
             self._wakeup.recv(4096)
-        self._beat()
+        self._beat(force=self._wakeup in ready)
 
     def _beat(self, *, force: bool = False) -> None:
         """Say in the worker's row what it is doing. For people: nothing is decided by it."""

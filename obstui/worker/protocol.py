@@ -92,11 +92,12 @@ class Lines:
         self._partial = b""
         messages = []
         for line in complete:
-            message = None if self._overlong or len(line) >= LINE_LIMIT else _decode(line)
+            overlong = self._overlong or len(line) >= LINE_LIMIT
             self._overlong = False
+            message = None if overlong else _decode(line)
             if message is not None:
                 messages.append(message)
-            elif line.strip():
+            elif overlong or line.strip():
                 self.garbage += 1
         if len(rest) >= LINE_LIMIT:
             self._overlong = True

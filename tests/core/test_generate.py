@@ -63,14 +63,14 @@ def test_every_image_is_announced_with_progress_by_step(
 
 
 def test_batch_size_does_not_change_an_image(tmp_path: Path, pipes: loading.Pipelines) -> None:
-    for size in (1, 3):
+    for size in (1, 2):
         settings = replace(SETTINGS, batch_size=size)
         list(generate.run(settings, tmp_path / str(size), never, pipes))
     for index in range(3):
         name = f"{index:04d}-seed7.png"
-        one, three = (pictures.Picture(tmp_path / size / name, 0) for size in ("1", "3"))
-        torch.testing.assert_close(one.latents(), three.latents(), rtol=1e-4, atol=1e-4)
-        difference = np.asarray(one.image(), int) - np.asarray(three.image(), int)
+        one, two = (pictures.Picture(tmp_path / size / name, 0) for size in ("1", "2"))
+        torch.testing.assert_close(one.latents(), two.latents(), rtol=1e-4, atol=1e-4)
+        difference = np.asarray(one.image(), int) - np.asarray(two.image(), int)
         assert abs(difference).max() <= 1
     # Different prompts and seeds do make different images.
     assert len(set(contents(tmp_path / "1").values())) == len(contents(tmp_path / "1"))
@@ -149,8 +149,9 @@ def test_png_carries_its_settings(tmp_path: Path, pipes: loading.Pipelines) -> N
     *prompt, negative, rest = text.split("\n")
     assert "\n".join(prompt) == "größe, in: two\nlines"
     assert negative == "Negative prompt: blurry"
+    sampler = type(pipes.get("demo").scheduler).__name__.removesuffix("Scheduler")
     assert rest == (
-        "Steps: 3, Sampler: DDIM, CFG scale: 2.5, Seed: 7, Size: 64x64, Model: demo, "
+        f"Steps: 3, Sampler: {sampler}, CFG scale: 2.5, Seed: 7, Size: 64x64, Model: demo, "
         "Version: obstui"
     )
     record = json.loads(Path(image.path).with_suffix(".json").read_text())
@@ -181,8 +182,9 @@ def test_palette_predicts_what_the_decoder_paints(pipes: loading.Pipelines) -> N
     class Decoder(torch.nn.Module):
         """A VAE whose colours are an affine function of its latents."""
 
-        config = type("Config", (), {"latent_channels": 4, "force_upcast": True,
-                                     "scaling_factor": 0.5})
+        config = type(
+            "Config", (), {"latent_channels": 4, "force_upcast": True, "scaling_factor": 0.5}
+        )
         dtype, device = torch.float32, torch.device("cpu")
 
         def decode(self, latents: torch.Tensor) -> object:
@@ -212,6 +214,7 @@ def test_impossible_settings_are_refused(
         list(generate.run(replace(SETTINGS, **change), tmp_path, never, pipes))  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
 def test_numbers_that_are_none_are_an_error_not_a_black_image(tmp_path: Path) -> None:
     pipes = loading.Pipelines(device="cpu", dtype=torch.float32)
     torch.nn.init.constant_(pipes.get("demo").unet.conv_out.bias, float("nan"))

@@ -17,6 +17,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from huggingface_hub import errors
 from safetensors.torch import save_file
 
 from core import demo, loading, prompts, sources
@@ -229,8 +230,30 @@ class Hub(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(data[start:])
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *_: object) -> None:
         pass
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (errors.IncompleteSnapshotError("", snapshot_path=""), "half downloaded"),
+        (errors.OfflineModeIsEnabled("offline"), "cannot be reached"),
+        (errors.LocalEntryNotFoundError("not cached"), "cannot be reached"),
+        (errors.HTTPError("peer closed connection"), "peer closed connection"),
+        (ConnectionResetError("reset by peer"), "reset by peer"),
+    ],
+)
+def test_faults_of_a_download_are_told_apart(
+    fault: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
+    with pytest.raises(BadInput, match=said) as error:
+        loading.load_pipeline("owner/name", device="cpu")
+    assert "owner/name" in one_sentence(error)
 
 
 def etag(file: Path) -> str:
@@ -253,7 +276,9 @@ def hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
     server.server_close()
 
 
-def in_a_fresh_process(script: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def in_a_fresh_process(
+    script: str, home: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run `script` with an empty Hugging Face configuration; its settings are read at import."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE"))}
     return subprocess.run(

@@ -12,7 +12,9 @@ HEAVY = ("torch", "diffusers", "transformers", "core")
 
 def modules_after(code: str) -> set[str]:
     script = f"{code}\nimport sys; print('\\n'.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return {name.split(".")[0] for name in done.stdout.split()}
 
 

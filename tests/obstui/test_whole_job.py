@@ -33,7 +33,9 @@ def obstui(home: Path, *arguments: str, code: int = 0) -> Any:
 
 def test_prune_then_paint_the_same_pictures(home: Path) -> None:
     obstui(home, "prune", "--sparsity", "0.1,0.5", "--num-prompts", "8", "--steps", "4", "--json")
-    obstui(home, "compare", "--variants", "1@10,1@50", "--num-prompts", "2", "--steps", "4", "--json")
+    obstui(
+        home, "compare", "--variants", "1@10,1@50", "--num-prompts", "2", "--steps", "4", "--json"
+    )
     subprocess.run(
         [sys.executable, "-m", "obstui", "worker", "run", "--exit-when-idle"],
         env={**os.environ, "OBSTUI_HOME": str(home)},

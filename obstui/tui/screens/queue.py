@@ -25,11 +25,8 @@ if TYPE_CHECKING:
 class QueueScreen(JobActs[None]):
     """The table and the detail pane: side by side where there is room, else one above the other."""
 
-    CSS_PATH = "queue.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new_job", "New job", id="queue.new", tooltip="Queue a job"),
-        Binding("enter", "open_job", "Open", id="queue.open", priority=False,
-                tooltip="See the selected job on a screen of its own"),
         Binding("j", "table('cursor_down')", "Down", id="queue.down", show=False,
                 tooltip="The job below"),
         Binding("k", "table('cursor_up')", "Up", id="queue.up", show=False,
@@ -63,8 +60,6 @@ class QueueScreen(JobActs[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "new_job" and self.dashboard.readonly:
             return False
-        if action == "open_job":
-            return self.selected_job is not None
         return super().check_action(action, parameters)
 
     def choose(self, job_id: int) -> None:

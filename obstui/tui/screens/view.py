@@ -25,7 +25,7 @@ class View(Screen[T]):
 
     DEFAULT_CSS = """
     View #too-small { display: none; padding: 0 1; }
-    View #banner { display: none; background: $error 22%; padding: 0 1; }
+    View #banner { background: $error 22%; padding: 0 1; }
     View Footer { background: $surface; }
     View.-tiny > *, View.-flat > * { display: none; }
     View.-tiny > #too-small, View.-flat > #too-small { display: block; }

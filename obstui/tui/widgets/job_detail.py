@@ -46,7 +46,6 @@ class JobDetail(Vertical):
         yield Still(id="pane-result")
         layers = LayerMap(id="pane-map")
         layers.can_focus = False
-        layers.display = False
         yield layers
         yield Still(id="pane-legend")
         yield PictureRow(id="pane-pictures")

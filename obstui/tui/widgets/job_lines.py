@@ -64,13 +64,13 @@ def _live(job: JobView, snapshot: Snapshot, now: float, width: int) -> Text:
         resumed_from=facts.resumed_from if facts else 0,
         history=snapshot.history(job),
     )
-    words = Text(wording.phase_words(progress), style("strong"))
+    words = Text.assemble((wording.phase_words(progress), style("strong")))
     fraction = fraction_done(progress)
     if fraction is not None:
         room = max(4, width - words.cell_len - 8)
         words.append("  ").append_text(progress_bar(fraction, room))
         words.append(f"{percent(fraction):>6}", style("accent"))
-    line = Text(formats.time_left(left), style("accent"))
+    line = Text.assemble((formats.time_left(left), style("accent")))
     following = [one_line(name, limit=20) for name, *_ in progress.get("following") or ()]
     if following:
         line.append("   then " + ", ".join(following), style("muted"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 from textual import events
+from textual.binding import Binding
 from textual.message import Message
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
@@ -67,6 +68,11 @@ class JobTable(DataTable[Text]):
     """Rows are keyed by job id; the selection follows the job, not the line."""
 
     DEFAULT_CSS = "JobTable { height: 1fr; scrollbar-size-vertical: 1; }"
+
+    BINDINGS = [
+        Binding("enter", "select_cursor", "Open", id="queue.open",
+                tooltip="See the selected job on a screen of its own"),
+    ]  # fmt: skip
 
     class Chosen(Message):
         """The person moved to another job (None: there is none)."""

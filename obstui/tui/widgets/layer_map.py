@@ -82,7 +82,7 @@ def _wrapped(groups: tuple[tuple[str, int, int], ...], width: int) -> tuple[Band
 class LayerMap(Widget, can_focus=True):
     """Draws `JobFacts.targets`; with the focus, its cursor tells one target's facts."""
 
-    DEFAULT_CSS = "LayerMap { height: auto; width: 1fr; }"
+    DEFAULT_CSS = "LayerMap { height: auto; width: 1fr; } LayerMap.-empty { display: none; }"
 
     BINDINGS = [
         Binding("left,h", "step(-1, 0)", "Block before", id="map.left", show=False,
@@ -101,7 +101,7 @@ class LayerMap(Widget, can_focus=True):
         """The cursor stands on a target, or its facts changed."""
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+        super().__init__(id=id, classes="-empty")
         self.targets: tuple[Target, ...] = ()
         self.level: str | None = None
         self._levels: tuple[str, ...] = ()
@@ -128,13 +128,16 @@ class LayerMap(Widget, can_focus=True):
         self._blocks = tuple(sorted({target.block for target in targets}))
         self._rescale()
         self._plan = plan(targets, self.size.width)
-        self.display = bool(targets)
+        self.set_class(not targets, "-empty")
         self.refresh(layout=known != (len(targets), self._plan))
         self.post_message(self.Pointed())
 
     def _rescale(self) -> None:
         found = [t.error[self.level] for t in self.targets if t.error and self.level in t.error]
         self._worst = max(found, default=0.0)
+
+    def allow_focus(self) -> bool:
+        return self.can_focus and bool(self.targets)
 
     @property
     def pointed(self) -> Target | None:
@@ -208,7 +211,7 @@ class LayerMap(Widget, can_focus=True):
         segments = [Segment(" " * self._plan.label)]
         for stage, start, end in groups:
             room = (end - start) * self._plan.cell
-            name = stage if len(stage) <= room else stage[:room]
+            name = stage if len(stage) <= room else (stage[:1] + stage[-1:])[:room]
             segments.append(Segment(f"{name:<{room}} ", Style.parse(style("muted"))))
         return segments
 

@@ -101,9 +101,9 @@ class Shot:
 
 
 class _Cell(Vertical):
-    DEFAULT_CSS = f"""
-    _Cell {{ width: 1fr; min-width: {NARROWEST}; height: 1fr; margin-right: 1; }}
-    _Cell Still {{ text-align: center; width: 1fr; height: 1; }}
+    DEFAULT_CSS = """
+    _Cell { height: 1fr; margin-right: 1; }
+    _Cell Still { text-align: center; width: 1fr; height: 1; }
     """
 
     def __init__(self) -> None:
@@ -144,6 +144,7 @@ class PictureRow(HorizontalScroll, can_focus=False):
             await self.mount_all(fresh)
         for cell in cells[len(shots) :]:
             cell.display = False
+        self._fit()
         for index, (cell, shot) in enumerate(zip(cells, shots, strict=False)):
             cell.display = True
             look = "strong" if index == marked else "muted"
@@ -152,6 +153,16 @@ class PictureRow(HorizontalScroll, can_focus=False):
             cell.picture.show(shot.thumbnail or shot.path, mode)
         if marked is not None and marked < len(cells):
             cells[marked].scroll_visible(animate=False)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._fit()
+
+    def _fit(self) -> None:
+        """All cells equally wide: pictures that differ by a column would look different."""
+        if self._shots:
+            width = max(NARROWEST, self.size.width // len(self._shots) - 1)
+            for cell in self.query(_Cell):
+                cell.styles.width = width
 
     def retry(self) -> None:
         """Look again for pictures that were not there yet."""

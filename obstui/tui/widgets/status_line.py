@@ -8,7 +8,7 @@ from rich.text import Text
 from textual import events
 
 from obstui.text import one_line
-from obstui.tui.theme import style
+from obstui.tui.theme import state_glyph, style
 from obstui.tui.widgets.still import Still
 
 if TYPE_CHECKING:
@@ -27,7 +27,11 @@ _GROUPS = (
 class StatusLine(Still):
     """One line, redrawn only when a word of it changes."""
 
-    DEFAULT_CSS = "StatusLine { height: 1; padding: 0 1; background: $surface; width: 1fr; }"
+    DEFAULT_CSS = """
+    StatusLine, StatusLine.-empty {
+        display: block; height: 1; padding: 0 1; background: $surface; width: 1fr;
+    }
+    """
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -38,12 +42,13 @@ class StatusLine(Still):
         width = self.content_size.width
         if not width:
             return
-        right = _counts(snapshot)
-        left = Text("obstui", style("strong"))
-        left.append("  ")
+        left = Text.assemble(("obstui", style("strong")), "  ")
         left.append_text(_workers(snapshot, starting=starting))
         if readonly:
             left.append("  read-only", style("warn"))
+        right = _counts(snapshot, words=True)
+        if left.cell_len + right.cell_len + 2 > width:
+            right = _counts(snapshot, words=False)
         left.truncate(max(8, width - right.cell_len - 1), overflow="ellipsis")
         left.pad_right(max(1, width - left.cell_len - right.cell_len))
         self.show(left.append_text(right))
@@ -54,13 +59,16 @@ class StatusLine(Still):
             self.tell(snapshot, readonly=readonly, starting=starting)
 
 
-def _counts(snapshot: Snapshot) -> Text:
+def _counts(snapshot: Snapshot, *, words: bool) -> Text:
+    """How many jobs stand where, in words or, where room is short, by their glyphs."""
     parts = []
     for word, states, look in _GROUPS:
         count = sum(snapshot.counts.get(state, 0) for state in states)
-        if count:
+        if count and words:
             parts.append(Text.assemble((f"{count:,}", style(look)), (f" {word}", style("muted"))))
-    return Text(" · ", style("faint")).join(parts)
+        elif count:
+            parts.append(Text(f"{state_glyph(states[0])} {count:,}", style(look)))
+    return Text(" · " if words else "  ", style("faint")).join(parts)
 
 
 def _workers(snapshot: Snapshot, *, starting: bool) -> Text:
@@ -76,7 +84,7 @@ def _worker(worker: WorkerView) -> Text:
     state = one_line(worker.state, limit=16)
     busy = worker.job_id is not None
     words = f"job {worker.job_id}" if busy else ("idle" if state in ("idle", "") else state)
-    name = one_line(worker.device_name or worker.device, limit=32)
+    name = one_line(worker.device_name or worker.device, limit=32).removeprefix("NVIDIA ")
     return Text.assemble(
         ("● " if busy else "○ ", style("accent" if busy else "good")),
         (name, style("text")),

@@ -9,10 +9,10 @@ from textual.widgets import Static
 class Still(Static):
     """A Static for text that others refresh often. Data is never markup."""
 
-    DEFAULT_CSS = "Still { height: auto; }"
+    DEFAULT_CSS = "Still { height: auto; } Still.-empty { display: none; }"
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(markup=False, id=id, classes=classes)
+        super().__init__(markup=False, id=id, classes=f"-empty {classes or ''}")
         self._shown: Text | None = None
 
     def show(self, text: Text | str) -> None:
@@ -26,7 +26,7 @@ class Still(Static):
             and self._shown.cell_len == wanted.cell_len
         )
         self._shown = wanted
-        self.display = bool(wanted.plain)
+        self.set_class(not wanted.plain, "-empty")
         self.update(wanted, layout=not same_shape)
 
     @property

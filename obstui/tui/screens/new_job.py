@@ -1,0 +1,228 @@
+"""The form that queues a job."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Button, Footer, Input, Label, Select, SelectionList, TextArea
+from textual.widgets.selection_list import Selection
+
+from obstui import specs
+from obstui.tui import form
+from obstui.tui.theme import style
+from obstui.tui.widgets.still import Still
+from obstui.tui.writer import Declined
+
+if TYPE_CHECKING:
+    from obstui.tui.app import Dashboard
+
+
+class Question(Vertical):
+    """A label, the widget that takes the answer, and the sentence that says what is wrong with it."""
+
+    DEFAULT_CSS = """
+    Question { height: auto; }
+    Question > Horizontal { height: auto; }
+    Question Label { width: 13; color: $text-muted; }
+    Question .fault { padding-left: 13; color: $error; }
+    """
+
+    def __init__(self, field: form.Field, offers: list[form.Offer]) -> None:
+        super().__init__(id=f"ask-{field.key}", classes="wide" if field.wide else "half")
+        self.field = field
+        self._offers = offers
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            yield Label(self.field.label, markup=False)
+            yield self._answer_widget()
+        yield Still(classes="fault")
+
+    def _answer_widget(self) -> Any:
+        field, key = self.field, f"answer-{self.field.key}"
+        if field.choices:
+            return Select([(c.replace("_", " "), c) for c in field.choices], id=key, compact=True,
+                          value=field.choices[0], allow_blank=False)  # fmt: skip
+        if field.key == "prompts":
+            area = TextArea(id=key, compact=True, soft_wrap=True, tab_behavior="focus",
+                            placeholder="one prompt a line; empty: the bundled prompts")  # fmt: skip
+            area.cursor_blink = False
+            return area
+        if field.key == "variant":
+            options = [(Content(f"{o.id}  {o.words}"), o.id) for o in self._offers]
+            return Select(options, id=key, compact=True, prompt="the dense model")
+        if field.key == "variants":
+            return SelectionList(*variant_choices(self._offers, "demo"), id=key, compact=True)
+        answer = Input(field.start, id=key, placeholder=field.hint, compact=True)
+        answer.cursor_blink = False
+        return answer
+
+    @property
+    def answer(self) -> Any:
+        """Text, a choice, or a list of choices; empty where nothing was said."""
+        widget = self.query_one(f"#answer-{self.field.key}")
+        if isinstance(widget, TextArea):
+            return widget.text.strip()
+        if isinstance(widget, SelectionList):
+            return list(widget.selected)
+        if isinstance(widget, Select):
+            return "" if widget.is_blank() else widget.value
+        return cast(Input, widget).value.strip()
+
+    def say(self, words: str) -> None:
+        """Put this sentence under the field, or take it away."""
+        self.query_one(".fault", Still).show(Text(words, style("bad")) if words else "")
+
+
+def variant_choices(offers: list[form.Offer], model: str) -> Iterator[Selection[str]]:
+    """The variants of one model, to be marked."""
+    for offer in offers:
+        if offer.model == model:
+            yield Selection(Content(f"{offer.id}  {offer.words}"), offer.id)
+
+
+class NewJobScreen(Screen[int]):
+    """Dismissed with the queued job's number, once it is in the store."""
+
+    CSS_PATH = "new_job.tcss"
+    AUTO_FOCUS = "#kind"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "submit", "Queue the job", id="form.submit", priority=True,
+                tooltip="Check the answers and queue the job"),
+        Binding("escape", "leave", "Back", id="form.leave", tooltip="Back, nothing queued"),
+    ]  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._offers: list[form.Offer] = []
+        self._sending = False
+
+    @property
+    def dashboard(self) -> Dashboard:
+        return cast("Dashboard", self.app)
+
+    @property
+    def kind(self) -> str:
+        return str(self.query_one("#kind", Select).value)
+
+    def compose(self) -> ComposeResult:
+        self._offers = form.offers(self.dashboard.snapshot.jobs)
+        with Horizontal(id="title"):
+            yield Label("New job", id="heading")
+            yield Select([(words, kind) for kind, words in form.KINDS], id="kind", compact=True,
+                         value="prune", allow_blank=False)  # fmt: skip
+        with VerticalScroll(id="questions", can_focus=False):
+            for field in form.FIELDS:
+                yield Question(field, self._offers)
+        yield Still(id="fault")
+        with Horizontal(id="buttons"):
+            yield Button("Queue the job (ctrl+s)", id="submit", variant="primary", compact=True)
+            yield Button("Back (esc)", id="leave", compact=True)
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        self._show_kind()
+
+    @on(Select.Changed, "#kind")
+    def _show_kind(self) -> None:
+        """Ask only what this kind of job needs."""
+        kind = self.kind
+        for question in self.query(Question):
+            question.set_class(kind not in question.field.kinds, "-other")
+            question.say("")
+        self.query_one("#fault", Still).show("")
+
+    @on(Input.Changed)
+    @on(TextArea.Changed)
+    def _typed(self, event: Input.Changed | TextArea.Changed) -> None:
+        question = next((n for n in event.control.ancestors if isinstance(n, Question)), None)
+        if question is not None:
+            self._judge(question)
+
+    @on(Input.Changed, "#answer-model")
+    def _model_named(self, event: Input.Changed) -> None:
+        """Only variants of this model can be compared with it."""
+        choices = self.query_one("#answer-variants", SelectionList)
+        marked = set(choices.selected)
+        choices.clear_options()
+        fresh = list(variant_choices(self._offers, event.value.strip()))
+        choices.add_options(fresh)
+        for choice in fresh:
+            if choice.value in marked:
+                choices.select(choice)
+
+    @on(SelectionList.SelectedChanged)
+    def _marked(self) -> None:
+        self._judge(self.query_one("#ask-variants", Question))
+
+    def _judge(self, question: Question) -> bool:
+        words = form.fault(self.kind, question.field.key, question.answer)
+        question.say(words)
+        return not words
+
+    def action_leave(self) -> None:
+        self.dismiss()
+
+    @on(Button.Pressed, "#leave")
+    def _leave_pressed(self) -> None:
+        self.action_leave()
+
+    @on(Button.Pressed, "#submit")
+    def _submit_pressed(self) -> None:
+        self.action_submit()
+
+    def action_submit(self) -> None:
+        asked = [q for q in self.query(Question) if self.kind in q.field.kinds]
+        wrong = [question for question in asked if not self._judge(question)]
+        if wrong:
+            self._focus_answer(wrong[0])
+        elif not self._sending:
+            self._sending = True
+            self._send(self.kind, {q.field.key: q.answer for q in asked})
+
+    @work(group="submit", exit_on_error=False)
+    async def _send(self, kind: str, answers: dict[str, Any]) -> None:
+        """Read the files that the answers name, then queue; "queued" is said after the commit."""
+        try:
+            spec = await asyncio.to_thread(_prepare, kind, answers)
+            job = await self.dashboard.write(lambda store: store.enqueue(spec))
+        except (specs.BadSpec, Declined) as err:
+            self._refused(err)
+        else:
+            self.app.notify(f"Queued as job {job.id}.", markup=False, timeout=3)
+            self.dismiss(job.id)
+        finally:
+            self._sending = False
+
+    def _refused(self, err: Exception) -> None:
+        """Put the sentence under its field where it has one, else above the buttons."""
+        words = str(err)
+        key = "model" if isinstance(err, specs.NoSuchModel) else form.field_of(words)
+        if "prompt file" in words:
+            key = "prompt_file"
+        if key is None:
+            self.query_one("#fault", Still).show(Text(words, style("bad")))
+            return
+        question = self.query_one(f"#ask-{key}", Question)
+        question.say(words.removeprefix(f"{key}: "))
+        self._focus_answer(question)
+
+    def _focus_answer(self, question: Question) -> None:
+        self.query_one(f"#answer-{question.field.key}").focus()
+
+
+def _prepare(
+    kind: str, answers: dict[str, Any]
+) -> specs.PruneSpec | specs.GenerateSpec | specs.CompareSpec:
+    """Answers to a spec; looks at files, so never on the UI thread. Raises BadSpec."""
+    spec = specs.parse(form.spec_data(kind, answers))
+    return spec.model_copy(update={"model": specs.check_model(spec.model)})

@@ -1,0 +1,137 @@
+"""Jobs that need another's result: blocked, then runnable; skipped with it, and back with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from obstui.specs import CompareSpec, GenerateSpec, PruneSpec
+from obstui.store import Claim, JobView, NotFound, Reader, Refused, Store
+
+
+def compare(store: Store, *refs: str) -> JobView:
+    return store.enqueue(CompareSpec(variants=refs))
+
+
+def run(store: Store, job_id: int) -> Claim:
+    claim = store.claim("w", "cpu")
+    assert claim is not None
+    assert claim.job_id == job_id
+    store.started(claim, 1, 2)
+    return claim
+
+
+def look(reader: Reader, job_id: int) -> JobView:
+    view = reader.job(job_id)
+    assert view is not None
+    return view
+
+
+def test_a_child_waits_for_all_its_parents(store: Store, reader: Reader) -> None:
+    one, two = store.enqueue(PruneSpec()), store.enqueue(PruneSpec())
+    child = compare(store, "1@20", "2@20", "1@20")
+    assert child.blocked == "waits for jobs 1 (queued), 2 (queued)"
+    first = run(store, one.id)
+    assert look(reader, child.id).blocked == "waits for jobs 1 (running), 2 (queued)"
+    store.finish(first, "succeeded", result={})
+    assert look(reader, child.id).blocked == "waits for job 2 (queued)"
+    second = run(store, two.id)
+    assert store.claim("w2", "cpu2") is None
+    store.finish(second, "succeeded", result={})
+    assert look(reader, child.id).blocked == "no worker is running"
+    run(store, child.id)
+    assert look(reader, child.id).blocked is None
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled", "quarantined", "cancelled while queued"])
+def test_a_child_is_skipped_with_its_parent_and_comes_back_with_it(
+    store: Store, reader: Reader, end: str
+) -> None:
+    parent = store.enqueue(PruneSpec())
+    child, held = compare(store, "1@20"), store.enqueue(CompareSpec(variants=("1@20",)), held=True)
+    if end == "cancelled while queued":
+        store.cancel(parent.id)
+    elif end == "quarantined":
+        for _ in range(3):
+            store.finish(run(store, parent.id), "queued", reason="segfault", not_before=0.0)
+    else:
+        store.finish(run(store, parent.id), end)
+    state = look(reader, parent.id).state
+    skipped = look(reader, child.id)
+    assert (skipped.state, skipped.reason) == ("skipped", "dep_failed")
+    assert skipped.error == f"Job 1, whose result it needs, is {state}."
+    assert look(reader, held.id).state == "held"
+    with pytest.raises(Refused, match=f"job 1 is {state}: retry that first"):
+        store.retry(child.id)
+    with pytest.raises(Refused, match=f"job 1 is {state}"):
+        store.resume(held.id)
+    with pytest.raises(Refused, match=r"1@20 will not be made.*retry it first"):
+        compare(store, "1@20")
+
+    store.retry(parent.id)
+    assert look(reader, child.id).state == "queued"
+    assert look(reader, child.id).error is None
+    assert store.resume(held.id).blocked == "waits for job 1 (queued)"
+    store.finish(run(store, parent.id), "succeeded", result={})
+    run(store, child.id)
+
+
+def test_a_requeued_parent_skips_nobody(store: Store, reader: Reader) -> None:
+    parent, child = store.enqueue(PruneSpec()), compare(store, "1@20")
+    store.finish(run(store, parent.id), "queued", reason="worker_lost")
+    assert look(reader, child.id).state == "queued"
+
+
+def test_a_child_of_two_comes_back_only_with_both(store: Store, reader: Reader) -> None:
+    for _ in range(2):
+        store.enqueue(PruneSpec())
+    child = compare(store, "1@20", "2@20")
+    store.cancel(1)
+    store.cancel(2)
+    store.retry(1)
+    assert look(reader, child.id).state == "skipped"
+    store.retry(2)
+    assert look(reader, child.id).state == "queued"
+
+
+def test_a_child_that_was_cancelled_stays_so(store: Store, reader: Reader) -> None:
+    store.enqueue(PruneSpec())
+    child = compare(store, "1@20")
+    store.cancel(child.id)
+    store.cancel(1)
+    store.retry(1)
+    assert look(reader, child.id).state == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("ref", "words"),
+    [
+        ("9@20", "no job 9 exists"),
+        ("1@30", "job 1 makes 1@20, 1@12.5"),
+        ("2@20", "job 2 is a generate job"),
+        ("999999999999999999@20", "no job 999999999999999999 exists"),
+    ],
+)
+def test_variants_that_nobody_makes(store: Store, reader: Reader, ref: str, words: str) -> None:
+    store.enqueue(PruneSpec(sparsity=(0.2, 0.125)))
+    store.enqueue(GenerateSpec(prompts=("a cup",)))
+    with pytest.raises(NotFound) as refusal:
+        compare(store, ref)
+    for part in words.split(" 1@"):
+        assert part.strip(",") in str(refusal.value)
+    assert reader.counts()["queued"] == 2
+
+
+def test_what_a_waiting_job_needs_cannot_be_removed(store: Store, reader: Reader) -> None:
+    store.enqueue(PruneSpec())
+    child = compare(store, "1@20")
+    store.finish(run(store, 1), "succeeded", result={})
+    with pytest.raises(Refused, match="needed by an unfinished job"):
+        store.remove(1)
+    claim = run(store, child.id)
+    with pytest.raises(Refused, match="needed by an unfinished job"):
+        store.remove(1)
+    store.finish(claim, "failed")
+    store.remove(1)
+    with pytest.raises(Refused, match="job 1 was removed: queue it anew"):
+        store.retry(child.id)
+    assert look(reader, child.id).state == "failed"

@@ -1,0 +1,109 @@
+"""A child that does what the job's prompts say, one after the other, instead of running the engine.
+
+Everything else of it is the real child: orders, life line, log, last words.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from core.errors import BadInput, Cancelled
+from obstui.worker import manifest
+from obstui.worker.child import Engine, main
+from obstui.worker.protocol import Channel, Order
+
+
+class Script(Engine):
+    def run(self, order: Order, channel: Channel, stop: threading.Event) -> dict[str, Any]:
+        output = Path(order.output)
+        painted = output / "picture.png"
+        for line in order.spec["prompts"]:
+            verb, _, rest = line.partition(" ")
+            getattr(self, f"do_{verb.replace('-', '_')}")(rest, order, stop, channel)
+        painted.write_text(f"attempt {order.attempt}")
+        return {"images": [{"path": str(painted), "thumbnail": str(painted), "pid": os.getpid()}]}
+
+    def do_nothing(self, *_: Any) -> None:
+        pass
+
+    def do_once(self, line: str, order: Order, stop: threading.Event, channel: Channel) -> None:
+        """Obey the rest of the line in the first attempt only."""
+        if order.attempt == 1:
+            verb, _, rest = line.partition(" ")
+            getattr(self, f"do_{verb.replace('-', '_')}")(rest, order, stop, channel)
+
+    def do_exit(self, code: str, *_: Any) -> None:
+        print("the last \x1b[31mwords\x1b[0m", flush=True)
+        os._exit(int(code))
+
+    def do_segfault(self, *_: Any) -> None:
+        ctypes.string_at(0)
+
+    def do_raise(self, text: str, *_: Any) -> None:
+        raise BadInput(text)
+
+    def do_die(self, *_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def do_die_late(self, _: str, order: Order, stop: threading.Event, channel: Channel) -> None:
+        self.publish(order)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def do_orphan_late(self, _: str, order: Order, *__: Any) -> None:
+        self.publish(order)
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+
+    def publish(self, order: Order) -> None:
+        painted = Path(order.output) / "picture.png"
+        painted.write_text(f"attempt {order.attempt}")
+        images = [{"path": str(painted), "thumbnail": str(painted)}]
+        manifest.write(Path(order.output), order.attempt, {"images": images})
+
+    def do_work(self, seconds: str, _: Order, stop: threading.Event, channel: Channel) -> None:
+        """Reach a boundary every 20 ms."""
+        until = time.monotonic() + float(seconds)
+        while time.monotonic() < until:
+            if stop.wait(0.02):
+                raise Cancelled
+            progress = {"phase": "work", "done": 1, "total": 2, "unit": "step"}
+            channel.say("progress", progress=progress)
+
+    def do_deaf(self, seconds: str, _: Order, __: threading.Event, channel: Channel) -> None:
+        """Reach no boundary, and ignore SIGTERM."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        channel.say("progress", progress={"phase": "deaf"})
+        time.sleep(float(seconds))
+
+    def do_helper(self, *_: Any) -> None:
+        """Start a process that has no part in the life line."""
+        sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+        Path("helper.pid").write_text(str(subprocess.Popen(sleeper).pid))
+
+    def do_fact(self, text: str, _: Order, __: threading.Event, channel: Channel) -> None:
+        channel.say("fact", event={"type": "note", "text": text})
+
+    def do_write(self, what: str, _: Order, __: threading.Event, channel: Channel) -> None:
+        """Write bytes of no protocol at all on the channel."""
+        garbage = {
+            "garbage": b'\xff\xfe\n{"v": 2}\n[]\n{"v":1,"type":7}\n' + b"[" * 9000 + b"\n",
+            "ten-megabytes": b"x" * (10 << 20) + b"\n",
+            "flood": b'{"v":1,"type":"progress","progress":{"phase":"flood"}}\n' * 200_000,
+        }[what]
+        while garbage:
+            garbage = garbage[os.write(channel._fd, garbage) :]
+
+    def do_environment(self, names: str, *_: Any) -> None:
+        print({name: os.environ.get(name) for name in names.split()}, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], Script()))
