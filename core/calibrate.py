@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,7 +230,7 @@ def calibrate(
     done: int,
     save: Callable[[int], None],
     cancelled: Callable[[], bool],
-) -> Iterator[Progress]:
+) -> Generator[Progress]:
     """Add the forward passes after the first `done` to the Hessians of the targets' consumers.
 
     `save(done)` stores the sums (see `save_sums`): about once a minute, at the end, and when

@@ -19,7 +19,7 @@ from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
 
 from core.errors import BadInput, Cancelled
-from core.events import Event, ImageSaved, ModelMeasured, Phase
+from core.events import Event, ImageSaved, ModelMeasured, Phase, Progress
 from core.generate import check_counts, paint, resolve
 from core.loading import Pipelines, defaults, held_out_prompts, variant_key
 from core.manifest import read_manifest
@@ -79,6 +79,8 @@ def run(
     if cancelled():
         raise Cancelled("The comparison was cancelled before its model was loaded")
     pipes = pipes or Pipelines()
+    pipes.get(settings.model)
+    yield Progress(1, 1, settings.model)
     dense: list[Picture] = []
     for number, (name, path) in enumerate(models):
         pipe = pipes.get(settings.model, path)

@@ -104,6 +104,7 @@ def run(
     if cancelled():
         raise Cancelled("The generation was cancelled before its model was loaded")
     pipe = (pipes or Pipelines()).get(settings.model, settings.variant)
+    yield Progress(1, 1, settings.model)
     look = resolve(
         pipe,
         settings.model,

@@ -18,6 +18,7 @@ import torch
 import transformers
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from huggingface_hub import errors as hub_errors
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the transport's base
 from huggingface_hub.utils.tqdm import disable_progress_bars
 from safetensors import SafetensorError
 
@@ -226,7 +227,7 @@ def _load_single_file(file: Path, model: str, dtype: torch.dtype) -> StableDiffu
         )
     except torch.OutOfMemoryError:
         raise
-    except (hub_errors.LocalEntryNotFoundError, ConnectionError) as error:
+    except (hub_errors.LocalEntryNotFoundError, HTTPError, ConnectionError) as error:
         raise BadInput(
             f"{file} holds only weights, and the tokenizers and configuration that belong to it "
             "could not be fetched from the hub: connect to the network once"

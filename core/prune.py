@@ -32,6 +32,7 @@ from core.calibrate import (
     default_batch_size,
     restore_sums,
     save_sums,
+    timestep_weights,
 )
 from core.checkpoint import check_files, digest, read_tensors, save_variant, write_tensors
 from core.errors import BadInput, Cancelled, EngineError
@@ -97,6 +98,7 @@ class PruneSettings:
                 "a calibration needs num_prompts and steps of at least 1 and damping of at least "
                 f"0: got {self.num_prompts}, {self.steps}, {self.damping}"
             )
+        timestep_weights(self.timestep_weights, 1)  # refuses a name it does not know
 
 
 def variant_name(sparsity: float) -> str:
@@ -230,9 +232,7 @@ class _Job:
             reused = manifest is not None
             if manifest is None:
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                manifest = save_variant(
-                    folder, self.unet, self._facts(sparsity), kept, self.dtype
-                )
+                manifest = save_variant(folder, self.unet, self._facts(sparsity), kept, self.dtype)
             yield VariantSaved(
                 sparsity=sparsity,
                 method=self.settings.method,
@@ -282,7 +282,9 @@ class _Job:
         if hessian is None:
             order = solver.magnitude_order(W, target.unit_width)
             keep_of = {k: torch.tensor(sorted(order[target.units - k :])) for k in counts}
-            tensors = {f"W.{k}": W[:, target.indices(keep)].to(self.dtype) for k, keep in keep_of.items()}
+            tensors = {
+                f"W.{k}": W[:, target.indices(keep)].to(self.dtype) for k, keep in keep_of.items()
+            }
             facts |= {"tokens": 0, "damping": None, "error": {}}
         else:
             H = hessian.finish(target.name)

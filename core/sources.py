@@ -171,7 +171,10 @@ def check_folder(folder: Path, model: str) -> None:
 
 def _check_shards(folder: Path, model: str) -> None:
     for index in folder.glob("*.safetensors.index*.json"):
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        try:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise BadInput(f"{index} is damaged: delete it and fetch {model} again") from error
         missing = sorted(name for name in shards if not (folder / name).is_file())
         # The plain index may come along with fp16 shards only, or the other way round.
         if missing and len(missing) < len(shards):

@@ -218,8 +218,8 @@ def short_model(model: str) -> str:
 def check_model(model: str) -> str:
     """`model` as the child will find it. Raises NoSuchModel.
 
-    "demo", "owner/name" (a hub id) and "modelscope:owner/name" are taken as they are; a folder needs
-    `model_index.json`, a file must be `.safetensors`; paths become absolute.
+    "demo", "owner/name" (a hub id) and "modelscope:owner/name" are taken as they are; a folder
+    needs `model_index.json`, a file must be `.safetensors`; paths become absolute.
     """
     if model == "demo":
         return model
@@ -295,7 +295,7 @@ def check_variant(variant: str) -> str:
 
 
 def _safetensors_bytes(path: Path) -> int | None:
-    """The length that a safetensors file's own header promises; None if the header is unreadable."""
+    """The length that a safetensors file's own header promises; None if it is unreadable."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

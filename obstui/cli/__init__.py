@@ -1,4 +1,4 @@
-"""The command line. Every command is imported only when it is called, so that `--help` is instant."""
+"""The command line. A command is imported only when it is called, so `--help` is instant."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def _queue(paths: Paths) -> list[int]:
         obs = store.enqueue(
             PruneSpec(
                 name="demo: prune by OBS-Diff", sparsity=SPARSITIES, num_prompts=CALIBRATION_PROMPTS
-            )  # fmt: skip
+            )
         )
         magnitude = store.enqueue(
             PruneSpec(name="demo: prune by magnitude", sparsity=(0.3,), method="magnitude")
@@ -56,7 +56,7 @@ def _queue(paths: Paths) -> list[int]:
                 name="demo: same pictures at every size",
                 variants=tuple(variants),
                 num_prompts=PICTURES,
-            )  # fmt: skip
+            )
         )
     finally:
         store.close()

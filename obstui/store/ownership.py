@@ -22,6 +22,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from obstui.specs import parse_variant_id
 from obstui.store.connection import Access
@@ -65,6 +66,7 @@ def _folders(conn: Connection, job_id: int, refs: Sequence[str]) -> dict[str, st
         parse_variant_id(variant["id"]): variant["path"]
         for result in conn.execute(query).scalars().all()
         for variant in (result or {}).get("variants", ())
+        if "id" in variant and "path" in variant
     }
     folders = {}
     for ref in refs:
@@ -76,6 +78,46 @@ def _folders(conn: Connection, job_id: int, refs: Sequence[str]) -> dict[str, st
     return folders
 
 
+def _take_next(worker: str, device: str, now: float) -> ReturningUpdate[Any]:
+    """The guarded claim: one statement chooses and takes, so no two workers can take the same."""
+    parent = jobs.alias("parent")
+    candidate = jobs.alias("candidate")
+    unfinished = (
+        select(dependencies.c.job_id)
+        .outerjoin(parent, parent.c.id == dependencies.c.parent_id)
+        .where(dependencies.c.job_id == candidate.c.id)
+        .where(or_(parent.c.state.is_(None), parent.c.state != "succeeded"))
+        .correlate(candidate)
+    )
+    # As a literal, so that SQLite sees that the partial index applies.
+    queued: ColumnElement[str] = literal_column("'queued'")
+    first = (
+        select(candidate.c.id)
+        .where(candidate.c.state == queued, candidate.c.desired == "run")
+        .where(or_(candidate.c.not_before.is_(None), candidate.c.not_before <= now))
+        .where(~unfinished.exists())
+        .order_by(candidate.c.priority.desc(), candidate.c.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+    return (
+        update(jobs)
+        .where(jobs.c.id == first, jobs.c.state == queued)
+        .values(
+            state="starting",
+            reason=None,
+            error=None,
+            worker=worker,
+            device=device,
+            attempt=jobs.c.attempt + 1,
+            version=jobs.c.version + 1,
+            not_before=None,
+            progress=None,
+        )
+        .returning(jobs)
+    )
+
+
 class Ownership(Access):
     """The worker's side of the store. Every method raises StoreError when the store is unusable
     (busy for half a minute, or its disk full): try again, nothing was changed."""
@@ -85,44 +127,8 @@ class Ownership(Access):
         right now. The caller holds the device's lock. A variant of which the parent's result
         tells no folder is missing from `Claim.variants`."""
         now = self._clock()
-        parent = jobs.alias("parent")
-        candidate = jobs.alias("candidate")
-        unfinished = (
-            select(dependencies.c.job_id)
-            .outerjoin(parent, parent.c.id == dependencies.c.parent_id)
-            .where(dependencies.c.job_id == candidate.c.id)
-            .where(or_(parent.c.state.is_(None), parent.c.state != "succeeded"))
-            .correlate(candidate)
-        )
-        # As a literal, so that SQLite sees that the partial index applies.
-        queued: ColumnElement[str] = literal_column("'queued'")
-        first = (
-            select(candidate.c.id)
-            .where(candidate.c.state == queued, candidate.c.desired == "run")
-            .where(or_(candidate.c.not_before.is_(None), candidate.c.not_before <= now))
-            .where(~unfinished.exists())
-            .order_by(candidate.c.priority.desc(), candidate.c.id)
-            .limit(1)
-            .scalar_subquery()
-        )
-        take = (
-            update(jobs)
-            .where(jobs.c.id == first, jobs.c.state == queued)
-            .values(
-                state="starting",
-                reason=None,
-                error=None,
-                worker=worker,
-                device=device,
-                attempt=jobs.c.attempt + 1,
-                version=jobs.c.version + 1,
-                not_before=None,
-                progress=None,
-            )
-            .returning(jobs)
-        )
         with self._write() as conn:
-            job = conn.execute(take).one_or_none()
+            job = conn.execute(_take_next(worker, device, now)).one_or_none()
             if job is None:
                 return None
             conn.execute(

@@ -61,7 +61,7 @@ class Dashboard(App[None]):
         Binding("q", "quit", "Quit", id="app.quit",
                 tooltip="Close the dashboard; the jobs go on"),
         Binding("ctrl+q", "quit", "Quit", id="app.quit-anywhere", show=False, priority=True,
-                tooltip="Close the dashboard from anywhere; the jobs go on"),
+                tooltip="Close the dashboard; the jobs go on"),
     ]  # fmt: skip
 
     def __init__(
@@ -129,7 +129,8 @@ class Dashboard(App[None]):
     @property
     def up_to_date(self) -> bool:
         """Whether the newest snapshot answers the newest wish of the screen."""
-        return self.snapshot.read and self._follower.answered(self.snapshot)
+        snapshot = self.snapshot
+        return snapshot.read and (bool(snapshot.fault) or self._follower.answered(snapshot))
 
     @work(group="store", exit_on_error=False)
     async def change(self, act: Callable[[Store], object], said: str) -> None:
@@ -211,8 +212,9 @@ class Dashboard(App[None]):
         self.push_screen(NewJobScreen(), self._job_queued)
 
     def _job_queued(self, job_id: int | None) -> None:
-        if job_id is not None and isinstance(self.screen, QueueScreen):
-            self.screen.choose(job_id)
+        home = self.screen_stack[0]
+        if job_id is not None and isinstance(home, QueueScreen):
+            home.choose(job_id)
 
     def action_keys(self) -> None:
         from obstui.tui.screens.keys import KeysScreen

@@ -43,7 +43,7 @@ FIELDS = (
     Field("prompt_file", "prompt file", "a text file, one prompt a line", wide=True),
     Field("variant", "variant", kinds=("generate",), wide=True),
     Field("variants", "variants", kinds=("compare",), wide=True),
-    Field("num_prompts", "bundled", "how many, without prompts of your own", kinds=_SAMPLED),
+    Field("num_prompts", "bundled", "number of bundled prompts", kinds=_SAMPLED),
     Field("timestep_weights", "weights", kinds=_PRUNE,
           choices=("log_decrease", *(w for w in specs.TIMESTEP_WEIGHTS if w != "log_decrease"))),
     Field("damping", "damping", "0.01", kinds=_PRUNE),

@@ -66,11 +66,11 @@ STATES: dict[str, tuple[str, str]] = {
     "pausing": ("◑", "pause"),
     "cancelling": ("◑", "warn"),
     "queued": ("○", "text"),
-    "held": ("◌", "muted"),
+    "held": ("◇", "muted"),
     "paused": ("‖", "pause"),
     "succeeded": ("✓", "good"),
     "failed": ("✗", "bad"),
-    "cancelled": ("⊘", "muted"),
+    "cancelled": ("∅", "muted"),
     "skipped": ("↷", "muted"),
     "quarantined": ("▲", "bad"),
 }

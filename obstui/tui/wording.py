@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from obstui.store import JobView
 
 _NEXT_STEP = {
-    "oom_gpu": "The GPU ran out of memory: queue it with a smaller size or fewer prompts.",
-    "oom_host": "The machine ran out of memory: close other programs or ask for less.",
-    "disk_full": "The disk is full: free some room, then try again.",
+    "oom_gpu": "Queue it with a smaller size or fewer prompts.",
+    "oom_host": "Close other programs, or ask for less.",
+    "disk_full": "Free some room on the disk first.",
     "bad_input": "The job itself is at fault: queue a mended one.",
     "worker_lost": "The worker died; a new attempt goes on from the last checkpoint.",
     "segfault": "The job crashed; a new attempt goes on from the last checkpoint.",

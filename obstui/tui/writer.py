@@ -73,10 +73,8 @@ class Writer:
 def sentence(err: Exception) -> str:
     """What to show for an exception: our own errors speak for themselves, others are named."""
     from obstui.errors import Problem
-    from obstui.specs import BadSpec
-    from obstui.store import StoreError
     from obstui.text import one_line
 
-    if isinstance(err, (Problem, StoreError, BadSpec)):
+    if isinstance(err, Problem):
         return one_line(err, limit=400)
     return one_line(f"Something unforeseen happened ({type(err).__name__}): {err}", limit=400)

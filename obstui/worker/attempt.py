@@ -63,6 +63,7 @@ class Attempt:
         self._relay = Relay(store, claim)
         self._said: dict[str, Any] | None = None
         self._asked: str | None = None
+        self._noisy = False
         self._rungs: list[tuple[float, signal.Signals]] = []
 
     def run(self, hire: Callable[[Path], Child]) -> Child | None:
@@ -125,7 +126,8 @@ class Attempt:
                 self._said = message
             else:
                 self._relay.take(message)
-        if before == 0 < child.garbage:
+        if child.garbage > before and not self._noisy:
+            self._noisy = True
             self._relay.note("The job's process sent what is no message; it was ignored.")
 
     def _wish(self) -> str | None:

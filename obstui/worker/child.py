@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from core.errors import BadInput, Cancelled, EngineError
-from obstui.specs import BadSpec
+from obstui.errors import Problem
 from obstui.text import one_line
 from obstui.worker import manifest
 from obstui.worker.protocol import EXIT_STOPPED, Channel, Order
@@ -112,7 +112,7 @@ class Engine:
 def explain(err: Exception) -> dict[str, Any]:
     """Reason and sentence for an exception that ended a run."""
     text = one_line(err, limit=400) or type(err).__name__
-    if isinstance(err, (BadInput, BadSpec)):
+    if isinstance(err, (BadInput, Problem)):
         return {"reason": "bad_input", "error": text}
     if isinstance(err, EngineError):
         return {"reason": "engine", "error": text}

@@ -18,7 +18,7 @@ from typing import Any
 from obstui.config import Paths
 from obstui.errors import Problem
 from obstui.store import Reader, Store, StoreError
-from obstui.store.views import Claim, WorkerView
+from obstui.store.views import LIVE, Claim, WorkerView
 from obstui.worker import manifest
 from obstui.worker.attempt import Attempt, Timing
 from obstui.worker.gpu import Device
@@ -144,15 +144,22 @@ class Worker:
             theirs.close()
 
     def _recover(self) -> None:
-        """Settle what an earlier worker on this device left behind."""
+        """Settle what earlier workers left behind: on this device, and on those that nobody serves
+        any more (a GPU that was taken out), whose jobs would else be live for ever."""
 
         def result_of(ulid: str, attempt: int) -> dict[str, Any] | None:
             return manifest.read(self._paths.output(ulid), attempt)
 
-        for job in self._store.recover(self.id, self._device.id, result_of):
-            _log.info("job %d: recovered as %s (%s)", job.id, job.state, job.reason)
-            if job.state == "succeeded":
-                shutil.rmtree(self._paths.work(job.ulid), ignore_errors=True)
+        live = {job.device for job in self._reader.jobs(states=LIVE)}
+        for device in sorted({self._device.id, *filter(None, live)}):
+            lock = DeviceLock(self._paths.lock(device))
+            if device != self._device.id and not lock.take():
+                continue
+            for job in self._store.recover(self.id, device, result_of):
+                _log.info("job %d: recovered as %s (%s)", job.id, job.state, job.reason)
+                if job.state == "succeeded":
+                    shutil.rmtree(self._paths.work(job.ulid), ignore_errors=True)
+            lock.release()
 
     def _serve(self, exit_when_idle: bool) -> None:
         look_again, seen = 0.0, None

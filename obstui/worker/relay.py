@@ -51,7 +51,7 @@ class Relay:
         self._facts.append(("note", {"text": text}))
 
     def flush(self) -> bool:
-        """Write what is due; whether no fact is left waiting."""
+        """Write what is due; whether no fact is left that could still be written."""
         try:
             while self._facts and not self.fenced:
                 batch = self._facts[:_FACTS_AT_ONCE]
@@ -64,4 +64,4 @@ class Relay:
                 self._progress = None
         except StoreError as err:
             _log.warning("job %d: the store does not answer: %s", self._claim.job_id, err)
-        return not self._facts
+        return self.fenced or not self._facts

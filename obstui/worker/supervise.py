@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from obstui.worker.protocol import Lines, run_line
 CHILD_COMMAND = tuple(python.module("obstui.worker.child"))
 _READ_AT_ONCE = 64 << 10
 _READS_A_TURN = 64
+_EVENTS_HELD = 1 << 20
 
 
 class Child:
@@ -31,6 +33,9 @@ class Child:
         orders_read, self._orders = os.pipe()
         self.events, events_write = os.pipe()
         os.set_blocking(self.events, False)
+        with contextlib.suppress(OSError):
+            # Minutes of progress: the child goes on while the store makes the worker wait.
+            fcntl.fcntl(self.events, fcntl.F_SETPIPE_SZ, _EVENTS_HELD)
         os.set_blocking(self._orders, False)
         try:
             self._process = subprocess.Popen(

@@ -129,7 +129,9 @@ def test_a_foreign_tensor_is_refused_by_name(variant: Path) -> None:
     weights = variant / "unet" / WEIGHTS
     raw = weights.read_bytes()
     (length,) = struct.unpack("<Q", raw[:8])
-    weights.write_bytes(raw[: 8 + length].replace(b"conv_in.bias", b"conv_in.bios") + raw[8 + length :])
+    weights.write_bytes(
+        raw[: 8 + length].replace(b"conv_in.bias", b"conv_in.bios") + raw[8 + length :]
+    )
     rewrite(
         variant / "unet" / MANIFEST,
         lambda facts: facts["files"].update({WEIGHTS: sha256_file(weights)}),

@@ -35,7 +35,7 @@ def test_any_split_of_the_batch_gives_the_same_sum_and_a_constant_weight_cancels
     X = tokens(60, 16)
     whole, split, doubled = Hessian(16), Hessian(16), Hessian(16)
     whole.add(X, 1.0)
-    for part in X.flip(0).split(7):
+    for part in torch.split(X.flip(0), 7):
         split.add(part, 1.0)
     doubled.add(X, 2.0)
     torch.testing.assert_close(split.finish("a"), whole.finish("a"), rtol=1e-5, atol=1e-6)
@@ -49,9 +49,9 @@ def test_panels_at_sdxl_width_take_five_eighths_of_the_matrix() -> None:
 def test_a_sum_stored_halfway_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     X = tokens(64, 300)
     straight, halfway = Hessian(300), Hessian(300)
-    for part in X.split(16):
+    for part in torch.split(X, 16):
         straight.add(part, 0.9)
-    for part in X[:32].split(16):
+    for part in torch.split(X[:32], 16):
         halfway.add(part, 0.9)
     file = tmp_path / "sums.safetensors"
     # An odd name shifts the tensors in the file to addresses that no allocator would give.
@@ -60,7 +60,7 @@ def test_a_sum_stored_halfway_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert found is not None
     resumed = Hessian(300)
     resumed.restore("odd", *found)
-    for part in X[32:].split(16):
+    for part in torch.split(X[32:], 16):
         resumed.add(part, 0.9)
     assert torch.equal(resumed.finish("a"), straight.finish("a"))
     assert resumed.counts() == straight.counts()
@@ -73,3 +73,15 @@ def test_an_empty_or_broken_sum_is_an_error_that_names_the_layer() -> None:
     broken.add(torch.full((2, 4), torch.inf), 1.0)
     with pytest.raises(EngineError, match=r"infinite or undefined numbers to mid\.ff"):
         broken.finish("mid.ff")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_inputs_on_a_gpu_are_summed_in_float32(dtype: torch.dtype) -> None:
+    X = tokens(4096, 1280).to("cuda", dtype)
+    hessian = Hessian(1280, "cuda")
+    for part in torch.split(X, 512):
+        hessian.add(part, 0.9)
+    exact = (X.double().T @ X.double()) / len(X)
+    error = (hessian.finish("a").double() - exact).norm() / exact.norm()
+    assert float(error) < 1e-5

@@ -83,7 +83,8 @@ def test_running_cost_is_the_damped_loss_and_the_error_the_undamped_one(
 @given(seeds)
 def test_greedy_takes_the_cheapest_unit_each_time(seed: int) -> None:
     W, _, H = layer(seed, d=12)
-    H_damped, width, gone = damped(H, DAMPING), 2, []
+    H_damped, width = damped(H, DAMPING), 2
+    gone: list[int] = []
     for unit in run(W, H, width, [1]).order:
         cost = {}
         for candidate in set(range(6)) - set(gone):
@@ -199,7 +200,8 @@ def indefinite(by: float) -> Tensor:
     -by while its diagonal stays 1."""
     _, X, _ = layer(8, n=4)
     X = X / X.norm(dim=0)
-    return (1 + by) * X.T @ X - by * torch.eye(16)
+    H: Tensor = (1 + by) * X.T @ X - by * torch.eye(16)
+    return H
 
 
 def test_failed_factorizations_raise_the_damping_and_say_so() -> None:

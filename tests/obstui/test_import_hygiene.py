@@ -1,4 +1,4 @@
-"""What starts fast and survives a CUDA crash must not pull the engine in: seen in fresh processes."""
+"""What starts fast and survives a CUDA crash never imports the engine: seen in new processes."""
 
 from __future__ import annotations
 

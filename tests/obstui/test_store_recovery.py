@@ -108,9 +108,13 @@ def test_a_restart_of_the_computer_is_told_apart(store: Store, reader: Reader, s
 
 def test_a_lost_job_keeps_its_place(store: Store) -> None:
     first, second = store.enqueue(PruneSpec()), store.enqueue(PruneSpec())
-    take(store)
-    store.recover("new", "cpu", nothing)
-    assert take(store, "new").job_id == first.id
+    store.progress(take(store), {"done": 5})
+    [view] = store.recover("new", "cpu", nothing)
+    assert view.progress == {"done": 5}  # until the next attempt tells its own
+    again = take(store, "new")
+    assert again.job_id == first.id
+    view = store.set_priority(first.id, 0)
+    assert (view.progress, view.reason, view.error) == (None, None, None)
     assert take(store, "new").job_id == second.id
 
 
@@ -151,9 +155,7 @@ def test_poison_is_quarantined_after_three_losses(
     assert lose(store, how).state == "queued"  # counted anew
 
 
-def test_a_job_that_moves_forward_may_be_lost_any_number_of_times(
-    store: Store, clock: Any
-) -> None:
+def test_a_job_that_moves_forward_may_be_lost_any_number_of_times(store: Store, clock: Any) -> None:
     store.enqueue(PruneSpec())
     for unit in range(20):
         claim = take(store)

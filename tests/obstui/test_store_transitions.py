@@ -1,4 +1,4 @@
-"""The state machine: what people and workers can do to a job in each state, and what they cannot."""
+"""The state machine: what people and workers can do to a job in each state, and what not."""
 
 from __future__ import annotations
 

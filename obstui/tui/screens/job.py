@@ -54,7 +54,7 @@ class JobScreen(JobActs[None]):
         Binding("down,j", "row(1)", "Prompt after", id="job.down", show=False,
                 tooltip="The pictures of the next prompt"),
         Binding("enter", "picture", "Enlarge", id="job.picture",
-                tooltip="See the marked picture as large as the terminal allows"),
+                tooltip="The marked picture, as large as it fits"),
         Binding("i", "image_mode", "Image mode", id="job.images",
                 tooltip="Half-blocks, letters or no pictures"),
     ]  # fmt: skip

@@ -18,13 +18,13 @@ class JobActs(View[T]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "pause", "Pause/resume", id="job.pause",
-                tooltip="Hold the job, or let a held or paused one go on"),
+                tooltip="Hold it, or let it go on where it was"),
         Binding("c", "cancel", "Cancel", id="job.cancel",
                 tooltip="End the job; a running one asks first"),
         Binding("r", "retry", "Retry", id="job.retry",
-                tooltip="Queue a failed or cancelled job again; finished work is kept"),
+                tooltip="Queue it again; finished work is kept"),
         Binding("x", "remove", "Remove", id="job.remove", show=False,
-                tooltip="Forget a finished job: its row and history, not its files"),
+                tooltip="Forget a finished job; its files stay"),
         Binding("+,plus", "raise_priority(1)", "Sooner", id="job.sooner", show=False,
                 tooltip="Raise the priority: higher runs earlier"),
         Binding("-,minus", "raise_priority(-1)", "Later", id="job.later", show=False,

@@ -52,7 +52,7 @@ class KeysScreen(ModalScreen[None]):
             with VerticalScroll(id="keys"):
                 yield Static(self._table(), markup=False)
             yield Static(
-                "ctrl+p or : finds a command by name. Closing the dashboard never stops a job.",
+                "ctrl+p or : finds a command by its name.",
                 id="hint",
                 markup=False,
             )

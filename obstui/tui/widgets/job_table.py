@@ -82,11 +82,13 @@ class JobTable(DataTable[Text]):
             self.job_id = job_id
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1)
+        super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1,
+                         cursor_foreground_priority="renderable")  # fmt: skip
         self._columns: list[tuple[Column, int]] = []
         self._rows: dict[str, tuple[object, list[Text]]] = {}
         self._order: list[str] = []
         self._wanted: str | None = None
+        self._awaited: str | None = None
         self._snapshot: Snapshot | None = None
         self._now = 0.0
 
@@ -96,15 +98,15 @@ class JobTable(DataTable[Text]):
         return int(self._wanted) if self._wanted is not None else None
 
     def choose(self, job_id: int) -> None:
-        """Select this job as soon as it is in the table."""
-        self._wanted = str(job_id)
-        self._place_cursor(scroll=True)
+        """Select this job, now or as soon as it is in the table."""
+        self._awaited = str(job_id)
+        self._keep_selection()
 
     def show(self, snapshot: Snapshot, now: float) -> None:
         """Bring the rows up to date, touching only cells that differ."""
         self._snapshot, self._now = snapshot, now
-        if not self._columns:
-            return  # not laid out yet: `on_resize` comes back here
+        if not self._columns or not snapshot.read:
+            return  # not laid out yet (`on_resize` comes back here), or nothing read yet
         jobs = sorted(snapshot.jobs, key=order)
         wanted = {str(job.id): self._row(job) for job in jobs}
         with self.app.batch_update():
@@ -169,7 +171,8 @@ class JobTable(DataTable[Text]):
         cell = Text(f"{name} ", style("text"))
         if room >= 3:
             cell.append_text(progress_bar(fraction, room))
-        return cell.append(f"{percent(fraction):>6}", style("accent"))
+            return cell.append(f"{percent(fraction):>6}", style("accent"))
+        return cell.append(percent(fraction), style("accent"))
 
     def _update_cells(self, wanted: dict[str, tuple[object, list[Text]]]) -> None:
         for key, row in wanted.items():
@@ -204,7 +207,11 @@ class JobTable(DataTable[Text]):
             self._order = keys
 
     def _keep_selection(self) -> None:
-        if self._wanted is None or self._wanted not in self._rows:
+        if self._awaited in self._rows:
+            awaited, self._awaited = self._awaited, None
+            self._choose_key(awaited)
+            self._place_cursor(scroll=True)
+        elif self._wanted is None or self._wanted not in self._rows:
             row = min(self.cursor_row, len(self._order) - 1)
             self._choose_key(self._order[row] if self._order else None)
         self._place_cursor()

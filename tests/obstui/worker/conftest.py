@@ -103,7 +103,8 @@ class Bench:
         return self.paths.log(self.job(job_id).ulid, attempt).read_text()
 
     def close(self) -> None:
-        for process in self.workers:
+        while self.workers:
+            process = self.workers.pop()
             process.kill()
             process.communicate()
         for pid in self.children:
@@ -119,6 +120,26 @@ def gone(pid: int) -> bool:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+@pytest.fixture(scope="module")
+def _served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    bench = Bench(tmp_path_factory.mktemp("served") / "home")
+    try:
+        bench.up()
+        yield bench
+    finally:
+        bench.close()
+
+
+@pytest.fixture
+def served(_served: Bench) -> Iterator[Bench]:
+    """A bench with one worker for all tests of a module: it must outlive whatever they do."""
+    yield _served
+    for job in _served.reader.jobs():
+        if not job.finished:
+            _served.store.cancel(job.id)
+            _served.finished(job.id)
 
 
 @pytest.fixture

@@ -91,6 +91,12 @@ class Script(Engine):
     def do_fact(self, text: str, _: Order, __: threading.Event, channel: Channel) -> None:
         channel.say("fact", event={"type": "note", "text": text})
 
+    def do_unit(self, _: str, order: Order, __: threading.Event, channel: Channel) -> None:
+        """Finish one unit of work, which the job keeps."""
+        done = Path(order.work) / "unit"
+        channel.say("fact", event={"type": "unit", "reused": done.exists()})
+        done.touch()
+
     def do_write(self, what: str, _: Order, __: threading.Event, channel: Channel) -> None:
         """Write bytes of no protocol at all on the channel."""
         garbage = {

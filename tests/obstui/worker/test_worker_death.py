@@ -64,6 +64,19 @@ def test_cancel_while_no_worker_lives_is_obeyed_by_the_next(bench: Bench) -> Non
     assert bench.finished(job_id).state == "cancelled"
 
 
+def test_jobs_of_a_device_that_nobody_serves_are_recovered_too(bench: Bench) -> None:
+    lost, kept = bench.submit("nothing"), bench.submit("nothing")
+    assert bench.store.claim("dead", "GPU-taken-out")
+    assert bench.store.claim("alive", "GPU-busy")
+    busy = DeviceLock(bench.paths.lock("GPU-busy"))
+    assert busy.take()
+    bench.up()
+    assert bench.finished(lost).state == "succeeded"
+    assert bench.job(kept).state == "starting"
+    assert not held(bench.paths.lock("GPU-taken-out"))
+    busy.release()
+
+
 def test_sigterm_puts_the_job_back_uncounted(bench: Bench) -> None:
     job_id = bench.submit("once work 60", "nothing")
     worker = bench.up()

@@ -15,22 +15,20 @@ from obstui.worker.liveness import held
 from .conftest import Bench, gone
 
 
-def test_a_job_succeeds_with_absolute_paths_and_leaves_no_checkpoints(bench: Bench) -> None:
-    job_id = bench.submit("fact one", "fact two", "nothing")
-    bench.up()
-    job = bench.finished(job_id)
+def test_a_job_succeeds_with_absolute_paths_and_leaves_no_checkpoints(served: Bench) -> None:
+    job_id = served.submit("fact one", "fact two", "nothing")
+    job = served.finished(job_id)
     assert (job.state, job.reason, job.error) == ("succeeded", None, None)
     [image] = job.result["images"]
-    assert image["path"] == str(bench.paths.output(job.ulid) / "picture.png")
-    assert [note["text"] for note in bench.facts(job_id, "note")] == ["one", "two"]
-    bench.until(lambda: not bench.paths.work(job.ulid).exists())
+    assert image["path"] == str(served.paths.output(job.ulid) / "picture.png")
+    assert [note["text"] for note in served.facts(job_id, "note")] == ["one", "two"]
+    served.until(lambda: not served.paths.work(job.ulid).exists())
 
 
-def test_the_child_starts_within_a_second(bench: Bench) -> None:
-    bench.up()
+def test_the_child_starts_within_a_second(served: Bench) -> None:
     began = time.monotonic()
-    job_id = bench.submit("work 30")
-    bench.until(lambda: bench.job(job_id).state == "running", within=5)
+    job_id = served.submit("work 30")
+    served.until(lambda: served.job(job_id).state == "running", within=5)
     assert time.monotonic() - began < 1.0
 
 
@@ -45,70 +43,64 @@ def test_the_child_starts_within_a_second(bench: Bench) -> None:
     ],
 )
 def test_bad_ends_have_a_reason_and_the_next_job_runs(
-    bench: Bench, script: str, state: str, reason: str, sentence: str
+    served: Bench, script: str, state: str, reason: str, sentence: str
 ) -> None:
-    job_id, other = bench.submit(script), bench.submit("nothing")
-    bench.up()
-    job = bench.finished(job_id)
+    job_id, other = served.submit(script), served.submit("nothing")
+    job = served.finished(job_id)
     assert (job.state, job.reason) == (state, reason)
     assert sentence in (job.error or "")
     assert "\x1b" not in (job.error or "")
-    assert bench.finished(other).state == "succeeded"
-    assert len(bench.reader.attempts(job_id)) == 1
+    assert served.finished(other).state == "succeeded"
+    assert len(served.reader.attempts(job_id)) == 1
 
 
-def test_a_killed_child_is_replaced_at_once_and_the_job_succeeds(bench: Bench) -> None:
-    job_id = bench.submit("once work 60", "nothing")
-    bench.up()
-    os.kill(bench.child(job_id), signal.SIGKILL)
-    assert bench.finished(job_id).state == "succeeded"
-    first, second = bench.reader.attempts(job_id)
+def test_a_killed_child_is_replaced_at_once_and_the_job_succeeds(served: Bench) -> None:
+    job_id = served.submit("once work 60", "nothing")
+    os.kill(served.child(job_id), signal.SIGKILL)
+    assert served.finished(job_id).state == "succeeded"
+    first, second = served.reader.attempts(job_id)
     assert (first.state, first.reason, first.exit_code) == ("interrupted", "child_lost", -9)
     assert second.state == "succeeded"
 
 
-def test_a_child_terminated_by_someone_else_is_no_failure(bench: Bench) -> None:
-    job_id = bench.submit("once work 60", "nothing")
-    bench.up()
-    os.kill(bench.child(job_id), signal.SIGTERM)
-    assert bench.finished(job_id).state == "succeeded"
-    assert bench.reader.attempts(job_id)[0].reason == "child_lost"
+def test_a_child_terminated_by_someone_else_is_no_failure(served: Bench) -> None:
+    job_id = served.submit("once work 60", "nothing")
+    os.kill(served.child(job_id), signal.SIGTERM)
+    assert served.finished(job_id).state == "succeeded"
+    assert served.reader.attempts(job_id)[0].reason == "child_lost"
 
 
-def test_a_child_killed_after_its_result_is_on_disk_has_succeeded(bench: Bench) -> None:
-    job_id = bench.submit("die-late")
-    bench.up()
-    assert bench.finished(job_id).state == "succeeded"
-    assert len(bench.reader.attempts(job_id)) == 1
+def test_a_child_killed_after_its_result_is_on_disk_has_succeeded(served: Bench) -> None:
+    job_id = served.submit("die-late")
+    assert served.finished(job_id).state == "succeeded"
+    assert len(served.reader.attempts(job_id)) == 1
 
 
 @pytest.mark.parametrize("what", ["garbage", "ten-megabytes", "flood"])
-def test_noise_on_the_channel_hurts_nothing(bench: Bench, what: str) -> None:
-    job_id = bench.submit("fact before", f"write {what}", "fact after")
-    worker = bench.up()
-    before = psutil.Process(worker.pid).memory_info().rss
+def test_noise_on_the_channel_hurts_nothing(served: Bench, what: str) -> None:
+    job_id = served.submit("fact before", f"write {what}", "fact after")
+    before = psutil.Process(served.workers[0].pid).memory_info().rss
     began = time.monotonic()
-    assert bench.finished(job_id).state == "succeeded"
+    assert served.finished(job_id).state == "succeeded"
     took = time.monotonic() - began
-    notes = [note["text"] for note in bench.facts(job_id, "note")]
+    notes = [note["text"] for note in served.facts(job_id, "note")]
     assert {"before", "after"} <= set(notes)
     assert len(notes) == (2 if what == "flood" else 3)
-    assert psutil.Process(worker.pid).memory_info().rss - before < 50 << 20
+    assert psutil.Process(served.workers[0].pid).memory_info().rss - before < 50 << 20
     # Every write of progress raises the version by one: claim, start, finish, and 2 a second.
-    assert bench.job(job_id).version <= 6 + 2 * took + 1
+    assert served.job(job_id).version <= 6 + 2 * took + 1
 
 
-def test_cancel_stops_at_a_boundary(bench: Bench) -> None:
-    job_id = bench.submit("work 60")
-    bench.up()
-    pid = bench.child(job_id)
-    bench.store.cancel(job_id)
+def test_cancel_stops_at_a_boundary(served: Bench) -> None:
+    job_id = served.submit("work 60")
+    pid = served.child(job_id)
+    served.store.cancel(job_id)
     began = time.monotonic()
-    job = bench.finished(job_id)
+    job = served.finished(job_id)
     assert (job.state, job.reason) == ("cancelled", "user")
     assert time.monotonic() - began < 3
     assert gone(pid)
-    moves = [fact["to"] for fact in bench.facts(job_id, "state")]
+    moves = [fact["to"] for fact in served.facts(job_id, "state")]
     assert moves == ["queued", "starting", "running", "cancelling", "cancelled"]
 
 
@@ -125,15 +117,14 @@ def test_a_deaf_child_and_its_helper_are_killed_after_the_grace(bench: Bench) ->
     bench.until(lambda: gone(helper_pid), within=2)
 
 
-def test_a_second_cancel_skips_the_grace(bench: Bench) -> None:
-    job_id = bench.submit("deaf 600")
-    bench.up()
-    bench.child(job_id)
-    bench.store.cancel(job_id)
-    bench.until(lambda: bench.job(job_id).state == "cancelling")
-    bench.store.cancel(job_id)
+def test_a_second_cancel_skips_the_grace(served: Bench) -> None:
+    job_id = served.submit("deaf 600")
+    served.child(job_id)
+    served.store.cancel(job_id)
+    served.until(lambda: served.job(job_id).state == "cancelling")
+    served.store.cancel(job_id)
     began = time.monotonic()
-    assert bench.finished(job_id).state == "cancelled"
+    assert served.finished(job_id).state == "cancelled"
     assert time.monotonic() - began < 3
 
 
@@ -147,48 +138,44 @@ def test_cancel_before_the_start_starts_nothing(bench: Bench) -> None:
     assert bench.reader.attempts(claim_id) == []
 
 
-def test_pause_frees_the_device_and_resume_goes_on(bench: Bench) -> None:
-    job_id = bench.submit("once work 60")
-    bench.up()
-    pid = bench.child(job_id)
-    bench.store.pause(job_id)
-    bench.until(lambda: bench.job(job_id).state == "paused")
+def test_pause_frees_the_device_and_resume_goes_on(served: Bench) -> None:
+    job_id = served.submit("once work 60")
+    pid = served.child(job_id)
+    served.store.pause(job_id)
+    served.until(lambda: served.job(job_id).state == "paused")
     assert gone(pid)
-    bench.store.resume(job_id)
-    assert bench.finished(job_id).state == "succeeded"
-    assert bench.reader.attempts(job_id)[0].state == "paused"
+    served.store.resume(job_id)
+    assert served.finished(job_id).state == "succeeded"
+    assert served.reader.attempts(job_id)[0].state == "paused"
 
 
-def test_a_fenced_attempt_is_stopped_and_its_result_refused(bench: Bench) -> None:
-    job_id = bench.submit("once work 60", "nothing")
-    bench.up()
-    pid = bench.child(job_id)
+def test_a_fenced_attempt_is_stopped_and_its_result_refused(served: Bench) -> None:
+    job_id = served.submit("once work 60", "nothing")
+    pid = served.child(job_id)
     # What must never happen while the lock is held: someone else settles the worker's job.
-    bench.store.recover("an intruder", "cpu", lambda *_: None)
-    job = bench.finished(job_id)
+    served.store.recover("an intruder", "cpu", lambda *_: None)
+    job = served.finished(job_id)
     assert job.state == "succeeded"
     assert gone(pid)
-    assert [a.state for a in bench.reader.attempts(job_id)] == ["interrupted", "succeeded"]
+    assert [a.state for a in served.reader.attempts(job_id)] == ["interrupted", "succeeded"]
 
 
-def test_a_warm_child_gets_the_next_job_on_its_model_and_only_that(bench: Bench) -> None:
-    first, second = bench.submit("nothing"), bench.submit("nothing")
-    other_model = bench.submit("nothing", model="owner/name")
-    bench.up()
-    bench.finished(other_model)
+def test_a_warm_child_gets_the_next_job_on_its_model_and_only_that(served: Bench) -> None:
+    first, second = served.submit("nothing"), served.submit("nothing")
+    other_model = served.submit("nothing", model="owner/name")
+    served.finished(other_model)
     pids: list[Any] = [
-        bench.finished(job).result["images"][0]["pid"] for job in (first, second, other_model)
+        served.finished(job).result["images"][0]["pid"] for job in (first, second, other_model)
     ]
     assert pids[0] == pids[1] != pids[2]
-    assert bench.log(second) == bench.log(first) == ""
+    assert served.log(second) == served.log(first) == ""
 
 
-def test_after_a_failure_the_child_is_replaced(bench: Bench) -> None:
-    first, bad, last = bench.submit("nothing"), bench.submit("raise it"), bench.submit("nothing")
-    bench.up()
-    pids = [bench.finished(job).result["images"][0]["pid"] for job in (first, last)]
+def test_after_a_failure_the_child_is_replaced(served: Bench) -> None:
+    first, bad, last = served.submit("nothing"), served.submit("raise it"), served.submit("nothing")
+    pids = [served.finished(job).result["images"][0]["pid"] for job in (first, last)]
     assert pids[0] != pids[1]
-    assert bench.finished(bad).state == "failed"
+    assert served.finished(bad).state == "failed"
 
 
 def test_an_idle_child_is_let_go(bench: Bench) -> None:

@@ -1,0 +1,70 @@
+"""The time left is said only as far as it is known."""
+
+from __future__ import annotations
+
+import pytest
+
+from obstui.estimate import PhaseRun, remaining, typical, unit_seconds
+from obstui.tui import formats
+
+
+def progress(done: int, total: int, **more: object) -> dict[str, object]:
+    return {"phase": "solve", "done": done, "total": total, "phase_started_at": 1000.0,
+            "following": [], **more}  # fmt: skip
+
+
+def test_nothing_is_claimed_before_a_rate_is_known() -> None:
+    assert remaining(None, 1000).seconds is None
+    assert remaining(progress(0, 100), 1060).seconds is None
+    assert remaining(progress(1, 100), 1060).seconds is None, "one unit holds the warm-up"
+    assert remaining(progress(50, 100), 1001).seconds is None, "too early to tell"
+
+
+def test_the_rate_of_this_phase_tells_what_is_left_of_it() -> None:
+    estimate = remaining(progress(20, 100), 1040)
+    assert estimate.seconds == pytest.approx(160)
+    assert not estimate.at_least
+
+
+def test_units_of_an_earlier_attempt_do_not_count_as_speed() -> None:
+    assert remaining(progress(60, 100), 1040, resumed_from=40).seconds == pytest.approx(80)
+
+
+def test_a_phase_to_come_without_a_price_makes_it_at_least() -> None:
+    estimate = remaining(progress(20, 100, following=[["write", 3]]), 1040)
+    assert estimate.at_least
+    assert estimate.seconds == pytest.approx(160)
+
+
+def test_history_prices_the_phases_to_come() -> None:
+    estimate = remaining(
+        progress(20, 100, following=[["write", 3]]), 1040, history={"write": 10.0}
+    )
+    assert (estimate.seconds, estimate.at_least) == (pytest.approx(190), False)
+
+
+def test_history_serves_until_this_phase_has_a_rate_and_gives_up_when_it_is_wrong() -> None:
+    assert remaining(progress(0, 10), 1002, history={"solve": 30.0}).seconds == pytest.approx(298)
+    assert remaining(progress(0, 10), 1090, history={"solve": 30.0}).seconds is None
+
+
+def test_a_stalled_phase_never_counts_down() -> None:
+    early = remaining(progress(20, 100), 1040).seconds
+    late = remaining(progress(20, 100), 1400).seconds
+    assert early is not None
+    assert late is not None
+    assert late > early
+
+
+def test_history_of_finished_jobs() -> None:
+    runs = [PhaseRun("calibrate", 10, 0, 0.0), PhaseRun("solve", 5, 3, 50.0)]
+    assert unit_seconds(runs, 58.0) == {"calibrate": 5.0, "solve": 4.0}
+    assert typical([{"solve": 4.0}, {"solve": 6.0}, {"solve": 50.0}]) == {"solve": 6.0}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(4, "10 s"), (44, "40 s"), (130, "2 min"), (3000, "50 min"), (7200, "2 h"), (90_000, "1 d 1 h")],
+)
+def test_a_countdown_is_calm(seconds: float, words: str) -> None:
+    assert formats.duration(formats.calm(seconds)) == words

@@ -1,0 +1,199 @@
+"""The queue screen: order, selection, acts on jobs, the worker, broken stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from textual.message import Message
+
+from obstui.config import Paths
+from obstui.store import Reader
+from obstui.tui.messages import StoreRead
+from obstui.tui.screens.confirm import Confirm
+from obstui.tui.screens.queue import QueueScreen
+from obstui.tui.widgets.job_detail import JobDetail
+from obstui.tui.widgets.job_table import JobTable, columns_for
+from obstui.tui.widgets.still import Still
+from tests.obstui import tui_store
+from tests.obstui.tui_pilot import opened, until
+
+
+@pytest.fixture
+def busy(paths: Paths) -> Iterator[tui_store.Scene]:
+    scene = tui_store.busy(paths.home)
+    yield scene
+    scene.close()
+
+
+def state(scene: tui_store.Scene, job_id: int) -> str:
+    with Reader.open(scene.paths) as reader:
+        job = reader.job(job_id)
+    assert job is not None
+    return job.desired if job.live else job.state
+
+
+def shown(app: object, selector: str) -> str:
+    return app.screen.query_one(selector, Still).text  # type: ignore[attr-defined]
+
+
+async def test_running_comes_first_then_waiting_in_order_then_finished(
+    busy: tui_store.Scene,
+) -> None:
+    async with opened(busy.paths) as (app, _):
+        table = app.screen.query_one(JobTable)
+        ids = [int(str(row.key.value)) for row in table.ordered_rows]
+        assert ids == [5, 6, 7, 8, 4, 3, 2, 1], "6 has the higher priority, 8 is held"
+        assert table.job_id == 5
+        assert "at least 3 min left" in shown(app, "#pane-status")
+        assert "17.4 GiB now" in shown(app, "#pane-memory")
+
+
+async def test_the_selection_follows_the_job_through_changes(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        table = app.screen.query_one(JobTable)
+        await pilot.press("j", "j")
+        assert table.job_id == 7
+        busy.queue("generate", prompts=["one more"])
+        busy.store.set_priority(7, 5)  # now before 6
+        await until(pilot, lambda: len(app.snapshot.jobs) == 9 and table.row_count == 9)
+        await until(pilot, lambda: table.ordered_rows[1].key.value == "7")
+        assert table.job_id == 7
+        assert table.cursor_row == 1
+        assert app.screen.query_one(JobDetail).query_one("#pane-head", Still).text.startswith("7 ")
+
+
+async def test_a_running_job_is_cancelled_only_after_a_yes(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("c")
+        assert isinstance(app.screen, Confirm)
+        assert app.focused is not None
+        assert app.focused.id == "no", "Enter must be harmless"
+        await pilot.press("enter")
+        assert isinstance(app.screen, QueueScreen)
+        assert state(busy, 5) == "run"
+        await pilot.press("c", "y")
+        await until(pilot, lambda: state(busy, 5) == "cancel")
+        await until(pilot, lambda: "cancelling" in shown(app, "#pane-head"))
+
+
+async def test_pause_resume_retry_and_remove_reach_the_store(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths, watch=7) as (app, pilot):
+        await pilot.press("p")
+        await until(pilot, lambda: state(busy, 7) == "held")
+        await until(pilot, lambda: app.snapshot.job(7).state == "held")  # type: ignore[union-attr]
+        await pilot.press("p")
+        await until(pilot, lambda: state(busy, 7) == "queued")
+    async with opened(busy.paths, watch=3) as (app, pilot):
+        await pilot.press("r")
+        await until(pilot, lambda: state(busy, 3) == "queued")
+    async with opened(busy.paths, watch=4) as (app, pilot):
+        await pilot.press("x", "y")
+        await until(pilot, lambda: app.snapshot.job(4) is None)
+
+
+async def test_read_only_hides_every_act(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths, readonly=True) as (app, pilot):
+        await pilot.press("c")
+        assert isinstance(app.screen, QueueScreen)
+        actions = {b.binding.action for b in app.screen.active_bindings.values() if b.enabled}
+        assert not actions & {"pause", "cancel", "retry", "remove", "new_job", "start_worker"}
+        assert "read-only" in shown(app, "#top")
+
+
+async def test_a_failed_job_says_why_and_what_to_do(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths, watch=3) as (app, _):
+        words = shown(app, "#pane-status")
+        assert "9.4 GiB more were needed" in words
+        assert "Press r to try again" in words
+
+
+async def test_nothing_is_sent_while_nothing_changes(busy: tui_store.Scene) -> None:
+    heard: list[Message] = []
+    async with opened(busy.paths, heard=heard) as (app, pilot):
+        follower = app._follower
+        heard.clear()
+        ticks = 0
+        look = follower._look
+
+        def counted() -> object:
+            nonlocal ticks
+            ticks += 1
+            return look()
+
+        follower._look = counted  # type: ignore[method-assign, assignment]
+        await until(pilot, lambda: ticks >= 4)
+        assert not [message for message in heard if isinstance(message, StoreRead)]
+
+
+async def test_a_worker_is_started_when_none_lives(paths: Paths) -> None:
+    tui_store.Scene(paths.home).close()
+    asked: list[Paths] = []
+    async with opened(paths, start_worker=asked.append) as (_, pilot):
+        await until(pilot, lambda: asked)
+        assert asked == [paths]
+
+
+async def test_a_worker_that_does_not_start_is_a_banner_with_a_key(paths: Paths) -> None:
+    tui_store.Scene(paths.home).close()
+    tries = 0
+
+    def fails(_: Paths) -> None:
+        nonlocal tries
+        tries += 1
+        raise OSError("no room")
+
+    async with opened(paths, start_worker=fails) as (app, pilot):
+        await until(pilot, lambda: "no room" in shown(app, "#banner"))
+        assert "w starts one" in shown(app, "#banner")
+        await pilot.press("w")
+        await until(pilot, lambda: tries == 2)
+
+
+async def test_a_living_worker_is_left_alone(busy: tui_store.Scene) -> None:
+    asked: list[Paths] = []
+    async with opened(busy.paths, start_worker=asked.append) as (app, _):
+        assert asked == []
+        assert "job 5" in shown(app, "#top")
+
+
+async def test_a_bad_store_is_a_sentence_not_a_traceback(tmp_path: Path) -> None:
+    paths = Paths(tmp_path, tmp_path / "jobs.db")
+    paths.ensure().db.write_text("this is no database, and long enough to be looked at" * 20)
+    async with opened(paths) as (app, pilot):
+        await until(pilot, lambda: "not an obstui store" in shown(app, "#banner"))
+
+
+async def test_an_empty_queue_says_how_to_begin(paths: Paths) -> None:
+    tui_store.Scene(paths.home).close()
+    async with opened(paths) as (app, _):
+        assert "n queues a job" in shown(app, "#empty")
+
+
+@pytest.mark.parametrize("size", [(30, 10), (39, 24), (80, 11)])
+async def test_a_tiny_terminal_gets_a_sentence(
+    busy: tui_store.Scene, size: tuple[int, int]
+) -> None:
+    async with opened(busy.paths, size=size) as (app, _):
+        assert app.screen.query_one("#too-small").display
+        assert not app.screen.query_one("#body").display
+
+
+@pytest.mark.parametrize("width", [60, 75, 76, 80, 93, 120, 160])
+def test_columns_fill_the_table_exactly(width: int) -> None:
+    assert sum(column + 2 for _, column in columns_for(width)) == width
+
+
+async def test_every_action_is_in_the_palette_and_in_the_help(busy: tui_store.Scene) -> None:
+    from obstui.tui.screens.keys import key_lines
+
+    async with opened(busy.paths) as (app, pilot):
+        named = {command.title for command in app.get_system_commands(app.screen)}
+        listed = {words for _, words, _ in key_lines(app.screen)}
+        assert {"Open", "Cancel", "Pause/resume", "New job", "Quit", "Keys"} <= named & listed
+        for active in app.screen.active_bindings.values():
+            if active.binding.id:
+                assert active.binding.tooltip
+        await pilot.press("question_mark")
+        assert type(app.screen).__name__ == "KeysScreen"
