@@ -13,7 +13,7 @@ from .judge import judge
 from .scenes import SIZE, held_out_captions
 
 CAPTIONS, STEPS = 200, 20
-SCALES = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)  # guidance scales tried; 1 is none
+SCALES = (1.0, 2.0, 3.0, 5.0)  # guidance scales tried; 1 is none
 _BATCH = 50
 
 

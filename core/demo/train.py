@@ -195,12 +195,13 @@ def pixels(images: Tensor, device: torch.device) -> Tensor:
     return images.to(device, torch.float32).div(127.5).sub(1)
 
 
-def rate_at(step: int, steps: int, peak: float, warmup: int = 200) -> float:
-    """The learning rate: a linear warm-up, then half a cosine down to a hundredth of the peak."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    share = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+def rate_at(step: int, steps: int, peak: float, warmup: int = 200, cooldown: float = 0.3) -> float:
+    """The learning rate: up in `warmup` steps, level, down over the last `cooldown` of `steps`.
+
+    Level, so that a run can still be made longer: until the cool-down its steps are the same ones.
+    """
+    left = (steps - step) / (cooldown * steps)
+    return peak * min(1.0, (step + 1) / warmup, left)
 
 
 def psnr(vae: AutoencoderKL, images: Tensor, device: torch.device) -> float:
@@ -234,7 +235,9 @@ def train_vae(run: Run, vae: AutoencoderKL, images: Tensor) -> None:
             noise = torch.randn(latents.mean.shape, generator=g).to(run.device)
             y = vae.decode(latents.mean + latents.std * noise).sample.float()
         loss = l1_loss(y, x) + mse_loss(y, x) + 1e-6 * latents.kl().mean() / 1024
-        optimizer.param_groups[0]["lr"] = rate_at(step, run.vae_steps, run.rate, 50)
+        optimizer.param_groups[0]["lr"] = rate_at(
+            step, run.vae_steps, run.rate, warmup=50, cooldown=1.0
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -313,7 +316,7 @@ def train_unet(run: Run, pipe: StableDiffusionXLPipeline, latents: Tensor, token
     model = Denoiser(pipe).to(run.device).train()
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=run.rate, betas=(0.9, 0.99), weight_decay=0.01
+        model.parameters(), lr=run.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
     first = 0
     if path.exists():

@@ -64,7 +64,8 @@ def test_history_of_finished_jobs() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(4, "10 s"), (44, "40 s"), (130, "2 min"), (3000, "50 min"), (7200, "2 h"), (90_000, "1 d 1 h")],
+    [(4, "10 s"), (44, "40 s"), (130, "2 min"), (3000, "50 min"), (7200, "2 h"),
+     (90_000, "1 d 1 h")],  # fmt: skip
 )
 def test_a_countdown_is_calm(seconds: float, words: str) -> None:
     assert formats.duration(formats.calm(seconds)) == words

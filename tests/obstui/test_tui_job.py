@@ -44,10 +44,11 @@ async def test_the_map_grows_as_targets_are_solved(busy: tui_store.Scene) -> Non
         await pilot.press("enter")
         await until(pilot, lambda: "87 of 210" in shown(app, "#job-legend"))
         found = tui_store.targets(tui_store.SDXL_STAGES)
-        with_claim = tui_store.Claim(5, app.snapshot.job(5).ulid, 1, tui_store.WORKER, "cpu", {}, {})  # type: ignore[union-attr]
-        busy.store.append(
-            with_claim, [("target_solved", tui_store.solved(found[87], (0.1, 0.2, 0.3)))]
-        )
+        job = app.snapshot.job(5)
+        assert job is not None
+        claim = tui_store.Claim(5, job.ulid, 1, tui_store.WORKER, "cpu", {}, {})
+        fact = tui_store.solved(found[87], (0.1, 0.2, 0.3))
+        busy.store.append(claim, [("target_solved", fact)])
         await until(pilot, lambda: "88 of 210" in shown(app, "#job-legend"))
 
 

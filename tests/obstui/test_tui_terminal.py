@@ -43,7 +43,7 @@ class Terminal:
         }
         self.process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, str(paths.home)],
-            stdin=slave, stdout=slave, stderr=subprocess.PIPE, env=env, start_new_session=True,
+            stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True,
         )  # fmt: skip
         os.close(slave)
         self.seen = b""
@@ -61,7 +61,7 @@ class Terminal:
         self.seen += got
         return got
 
-    def read_until(self, words: bytes, seconds: float = 20) -> None:
+    def read_until(self, words: bytes, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while words not in self.seen:
             assert time.monotonic() < end, self.seen[-2000:]
@@ -76,7 +76,7 @@ class Terminal:
             os.close(self.master)
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
-        self.process.communicate()
+        self.process.wait()
 
 
 @pytest.fixture
@@ -97,9 +97,12 @@ def terminal(paths: Paths) -> Iterator[Callable[[], Terminal]]:
 
 
 def ends_quietly(terminal: Terminal) -> None:
-    _, errors = terminal.process.communicate(timeout=3)
-    assert terminal.process.returncode == 0
-    assert b"Traceback" not in errors
+    began = time.monotonic()
+    if terminal.master >= 0:
+        while terminal.process.poll() is None and time.monotonic() < began + 3:
+            terminal.read(0.05)
+    assert terminal.process.wait(timeout=3) == 0
+    assert b"Traceback" not in terminal.seen
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])

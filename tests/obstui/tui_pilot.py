@@ -34,7 +34,7 @@ async def opened(
         yield app, pilot
 
 
-async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: float = 10) -> None:
+async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: float = 60) -> None:
     """Let the app run until the condition holds."""
     async with asyncio.timeout(seconds):
         while not condition():

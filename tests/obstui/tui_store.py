@@ -221,8 +221,8 @@ def busy(home: Path) -> Scene:
     claim = scene.start()
     scene.now += 12
     scene.log(claim, "loading the pipeline\nCUDA out of memory: tried to allocate 9.4 GiB\n")
-    scene.finish(claim, "failed", reason="oom_gpu",
-                 error="The GPU ran out of memory: 9.4 GiB more were needed, 1.2 are free.")  # fmt: skip
+    error = "The GPU ran out of memory: 9.4 GiB more were needed, 1.2 are free."
+    scene.finish(claim, "failed", reason="oom_gpu", error=error)
     cancelled = scene.queue("generate", prompts=["a red bicycle leaning on a wall"])
     scene.store.cancel(cancelled.id)
     scene.now = NOW - 1040
