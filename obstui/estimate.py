@@ -20,7 +20,7 @@ MIN_UNITS = 2
 
 @dataclass(frozen=True, slots=True)
 class PhaseRun:
-    """One phase of one attempt: `done` of `total` units were already finished when it began `at`."""
+    """One phase of one attempt; `done` of `total` units were finished when it began `at`."""
 
     name: str
     total: int

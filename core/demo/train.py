@@ -5,17 +5,20 @@ The stages, each skipped when its result is already in the run's folder:
 1. scenes      draw captioned pictures                                      scenes.npz
 2. vae         an AutoencoderKL, 64x64x3 pixels to 16x16x4 latents          vae.pt
 3. latents     encode every picture once                                    latents.pt
-4. unet        the UNet and both text encoders together, v-prediction       unet.pt
-5. export      the averaged weights as a float16 pipeline folder            core/demo/model
-6. judge       200 held-out captions, 20 steps; the figure goes into the model's README.md
+4. decoder     the autoencoder's second half alone, for sharp outlines      decoder.pt
+5. unet        the UNet and both text encoders together, v-prediction       unet.pt
+6. export      the averaged weights as a float16 pipeline folder            core/demo/model
+7. judge       200 held-out captions, 20 steps; the figure goes into the model's README.md
 
 Stop it anywhere and run it again: it goes on from the last checkpoint, with the very batches an
-undisturbed run would have seen, for every step seeds its own generator.
+undisturbed run would have seen, for every step seeds its own generator. Several processes share
+the UNet's batches (two of one thread are faster than one of two):
+
+    OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m core.demo.train --out RUN
 """
 
 import argparse
 import copy
-import json
 import math
 import os
 import random
@@ -28,118 +31,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+import torch.distributed as dist
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 from torch import Tensor
-from torch.nn.functional import l1_loss, mse_loss
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from torch.nn.functional import l1_loss, max_pool2d, mse_loss
 
 from . import MODEL_DIR, scenes
+from .architecture import TOKENS, build_pipeline
 from .card import write_card
 
-TOKENS = 24  # tokens per caption, padding included; the longest caption takes 18
-TEXT_WIDTH = 64  # of each text encoder; the UNet attends to both, side by side
 VAE_BATCH = 16
 PROBE = 256  # scenes kept from the autoencoder's training, to measure it
 UNCONDITIONAL = 0.1  # the share of captions replaced by zeros, for guidance
 TRAINED = ("vae", "unet", "text_encoder", "text_encoder_2")
-BOS, EOS, UNK = "<|startoftext|>", "<|endoftext|>", "<|unknown|>"
-
-
-# ---------------------------------------------------------------------------------------------
-# The parts of the pipeline, untrained
-
-
-def build_tokenizer() -> CLIPTokenizer:
-    """Return a CLIP tokenizer that knows each word of the captions as one token.
-
-    Other words fall apart into pieces and letters, as they do in CLIP's own vocabulary.
-    """
-    phrases = [*scenes.COLORS, *scenes.SHAPES, *scenes.RADII, *scenes.PLACES, *scenes.RELATIONS]
-    words = sorted({word for phrase in [*phrases, "a an on background"] for word in phrase.split()})
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    bpe.train_from_iterator(
-        words, trainers.BpeTrainer(end_of_word_suffix="</w>", show_progress=False)
-    )
-    learnt = json.loads(bpe.to_str())["model"]
-    characters = [chr(c) for c in range(ord("!"), ord("~") + 1)]
-    entries = [BOS, EOS, UNK, *characters, *(c + "</w>" for c in characters)]
-    entries += sorted(set(learnt["vocab"]) - set(entries))
-    return CLIPTokenizer(
-        vocab={entry: i for i, entry in enumerate(entries)},
-        merges=[tuple(merge) for merge in learnt["merges"]],
-        bos_token=BOS, eos_token=EOS, unk_token=UNK, pad_token=EOS,
-        model_max_length=TOKENS,
-    )  # fmt: skip
-
-
-def build_text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
-    """Return the configuration both text encoders share.
-
-    Three layers: SDXL reads the last but one, so two of them shape what the UNet attends to.
-    """
-    return CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH,
-        projection_dim=TEXT_WIDTH, num_hidden_layers=3, num_attention_heads=4,
-        max_position_embeddings=TOKENS, hidden_act="gelu", bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-
-
-def build_vae() -> AutoencoderKL:
-    """Return an autoencoder of 64x64x3 pixels in [-1, 1] to 16x16x4 latents."""
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(32, 64, 64), layers_per_block=1, latent_channels=4,
-        norm_num_groups=16, sample_size=scenes.SIZE, mid_block_add_attention=False,
-        force_upcast=False,
-    )  # fmt: skip
-
-
-def build_unet() -> UNet2DConditionModel:
-    """Return a UNet of SDXL's block structure, some 300 times smaller: heads of 16 channels."""
-    time_dim = 32
-    return UNet2DConditionModel(
-        sample_size=scenes.SIZE // 4, in_channels=4, out_channels=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(32, 64, 128), layers_per_block=2,
-        transformer_layers_per_block=[1, 1, 2],
-        attention_head_dim=[1, 4, 8],  # in SDXL's configuration this means the number of heads
-        cross_attention_dim=2 * TEXT_WIDTH, use_linear_projection=True, norm_num_groups=16,
-        addition_embed_type="text_time", addition_time_embed_dim=time_dim,
-        projection_class_embeddings_input_dim=6 * time_dim + TEXT_WIDTH,
-    )  # fmt: skip
-
-
-def build_pipeline(seed: int) -> StableDiffusionXLPipeline:
-    """Return the whole untrained pipeline, float32, the same for the same `seed`."""
-    torch.manual_seed(seed)
-    tokenizer = build_tokenizer()
-    text = build_text_config(tokenizer)
-    return StableDiffusionXLPipeline(
-        vae=build_vae(),
-        text_encoder=CLIPTextModel(text),
-        text_encoder_2=CLIPTextModelWithProjection(text),
-        tokenizer=tokenizer,
-        tokenizer_2=build_tokenizer(),
-        unet=build_unet(),
-        # With SDXL's own schedule the last timestep still shows the flat backgrounds, and the model
-        # learns to read colours there instead of in the caption. Zero terminal SNR leaves no trace.
-        scheduler=DDIMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-            prediction_type="v_prediction", rescale_betas_zero_snr=True,
-            timestep_spacing="trailing", clip_sample=False,
-        ),
-        force_zeros_for_empty_prompt=True,
-        add_watermarker=False,
-    )  # fmt: skip
-
-
-# ---------------------------------------------------------------------------------------------
-# The stages
 
 
 @dataclass(frozen=True)
@@ -152,11 +56,14 @@ class Run:
     seed: int
     scenes: int
     vae_steps: int
+    decoder_steps: int
     steps: int
     batch: int
     rate: float
     minutes: float
     export_every: int
+    rank: int = 0  # of this process
+    ranks: int = 1  # processes that share each batch of the UNet's training
 
 
 def say(text: str) -> None:
@@ -166,7 +73,7 @@ def say(text: str) -> None:
 
 def save_atomically(value: object, path: Path) -> None:
     """Write `value` with torch.save; a reader sees the old file or the new one, never a part."""
-    scratch = path.with_suffix(".tmp")
+    scratch = path.with_suffix(f".{os.getpid()}")
     torch.save(value, scratch)
     os.replace(scratch, path)
 
@@ -184,10 +91,12 @@ def drawn_scenes(run: Run) -> tuple[Tensor, list[str]]:
             if not scenes.held_out(text):
                 captions.append(text)
                 images.append(np.asarray(scenes.draw(scene, rng)))
-        np.savez(path, images=np.stack(images), captions=np.array(captions))
+        scratch = path.with_suffix(f".{os.getpid()}.npz")
+        np.savez(scratch, images=np.stack(images), captions=np.array(captions))
+        os.replace(scratch, path)
     with np.load(path) as stored:
-        images_, captions_ = stored["images"], [str(text) for text in stored["captions"]]
-    return torch.from_numpy(images_).permute(0, 3, 1, 2), captions_
+        pictures = torch.from_numpy(stored["images"]).permute(0, 3, 1, 2)
+        return pictures, [str(text) for text in stored["captions"]]
 
 
 def pixels(images: Tensor, device: torch.device) -> Tensor:
@@ -271,6 +180,48 @@ def encoded_latents(run: Run, vae: AutoencoderKL, images: Tensor) -> Tensor:
     return stored
 
 
+def train_decoder(run: Run, vae: AutoencoderKL, images: Tensor, latents: Tensor) -> None:
+    """Train the decoder alone on the finished `latents`, in place, or load it when that is done.
+
+    Flat ground is most of a picture and easy; here the pixels of the things and around them count
+    five times, which is what makes a small star a star.
+    """
+    path = run.out / "decoder.pt"
+    parts = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True)
+    optimizer = torch.optim.AdamW(parts.parameters(), lr=run.rate, betas=(0.9, 0.99), fused=True)
+    first = 0
+    if path.exists():
+        saved = torch.load(path, map_location=run.device, weights_only=True)
+        parts.load_state_dict(saved["parts"])
+        optimizer.load_state_dict(saved["optimizer"])
+        first = saved["step"]
+    probe, scale = images[:PROBE], vae.config.scaling_factor
+    for step in range(first, run.decoder_steps):
+        g = torch.Generator().manual_seed(run.seed * 1_000_003 + step)
+        pick = torch.randint(PROBE, len(images), (VAE_BATCH,), generator=g)
+        x = pixels(images[pick], run.device)
+        noise = 0.02 * torch.randn(x.shape[0], *latents.shape[1:], generator=g)
+        z = (latents[pick].float() + noise).to(run.device) / scale
+        with torch.autocast(run.device.type, torch.bfloat16):
+            y = vae.decode(z).sample.float()
+        thing = (x - x[..., :1, :1]).abs().amax(1, keepdim=True).gt(0.1).float()
+        weight = 1 + 4 * max_pool2d(thing, 5, stride=1, padding=2)
+        loss = (weight * ((y - x).abs() + (y - x).square())).mean()
+        optimizer.param_groups[0]["lr"] = rate_at(
+            step, run.decoder_steps, run.rate / 2, warmup=50, cooldown=1.0
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
+        optimizer.step()
+        if (step + 1) % 100 == 0 or step + 1 == run.decoder_steps:
+            quality = psnr(vae, probe, run.device)
+            say(f"decoder {step + 1} loss {loss.item():.4f} psnr {quality:.1f} dB")
+            state = {"parts": parts.state_dict(), "optimizer": optimizer.state_dict()}
+            save_atomically({**state, "step": step + 1}, path)
+    vae.requires_grad_(False).eval()
+
+
 class Denoiser(torch.nn.Module):
     """The trained part: UNet and text encoders, as StableDiffusionXLPipeline strings them."""
 
@@ -332,12 +283,16 @@ def train_unet(run: Run, pipe: StableDiffusionXLPipeline, latents: Tensor, token
         loss = denoising_loss(run, model, signal, latents, tokens, step)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if run.ranks > 1:
+            share_gradients(model.parameters(), run.ranks)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         blend(average.parameters(), model.parameters(), min(0.999, (1 + step) / (10 + step)))
         total += loss.item()
         done = step + 1
         late = time.monotonic() - started > 60 * run.minutes
+        if run.rank > 0:
+            continue
         if done % 100 == 0:
             pace = (done - first) / (time.monotonic() - started)
             say(f"unet {done} loss {total / 100:.4f} {pace:.2f} steps/s")
@@ -345,10 +300,10 @@ def train_unet(run: Run, pipe: StableDiffusionXLPipeline, latents: Tensor, token
         if done % 500 == 0 or done == run.steps or late:
             state = {"model": model.state_dict(), "average": average.state_dict()}
             save_atomically({**state, "optimizer": optimizer.state_dict(), "step": done}, path)
-        if done % run.export_every == 0 and done < run.steps:
-            export(averaged(pipe, average), run.export, f"An intermediate, {done} steps.")
         if late:
             break
+        if done % run.export_every == 0 and done < run.steps:
+            export(averaged(pipe, average), run.export, f"An intermediate, {done} steps.")
     model.load_state_dict(average.state_dict())
     return done
 
@@ -356,19 +311,34 @@ def train_unet(run: Run, pipe: StableDiffusionXLPipeline, latents: Tensor, token
 def denoising_loss(
     run: Run, model: Denoiser, signal: Tensor, latents: Tensor, tokens: Tensor, step: int
 ) -> Tensor:
-    """The mean squared error of v on the batch of `step`; `signal` is alphas_cumprod (1000,)."""
+    """The mean squared error of v on this process's share of the batch of `step`.
+
+    `signal` is the schedule's alphas_cumprod (1000,).
+    """
     g = torch.Generator().manual_seed(run.seed * 1_000_003 + step)
     n = run.batch
     pick = torch.randint(len(latents), (n,), generator=g)
-    x = latents[pick].to(run.device, torch.float32)
-    noise = torch.randn(x.shape, generator=g).to(run.device)
+    noise = torch.randn(n, *latents.shape[1:], generator=g)
     # Timesteps spread evenly over the batch: less noise in the gradient than independent ones.
     share = (torch.rand(1, generator=g) + torch.arange(n) / n) % 1
-    t = (share * len(signal)).long().to(run.device)
-    keep = (torch.rand(n, generator=g) >= UNCONDITIONAL).float().to(run.device)
+    keep = (torch.rand(n, generator=g) >= UNCONDITIONAL).float()
+    mine = slice(run.rank, None, run.ranks)
+    pick, noise, keep = pick[mine], noise[mine].to(run.device), keep[mine].to(run.device)
+    x = latents[pick].to(run.device, torch.float32)
+    t = (share[mine] * len(signal)).long().to(run.device)
     a, b = signal[t].sqrt()[:, None, None, None], (1 - signal[t]).sqrt()[:, None, None, None]
     v = model(a * x + b * noise, t, tokens[pick].to(run.device), keep)
     return mse_loss(v, a * noise - b * x)
+
+
+def share_gradients(parameters: Iterable[Tensor], ranks: int) -> None:
+    """Replace the gradients by their mean over the `ranks` processes, in place."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients]).div_(ranks)
+    dist.all_reduce(flat)
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def blend(into: Iterable[Tensor], new: Iterable[Tensor], decay: float) -> None:
@@ -423,6 +393,7 @@ def arguments(argv: Sequence[str] | None = None) -> Run:
     add("--seed", type=int, default=0)
     add("--scenes", type=int, default=48_000, help="captioned pictures drawn")
     add("--vae-steps", type=int, default=2_000, help=f"of {VAE_BATCH} pictures")
+    add("--decoder-steps", type=int, default=1_500, help="more, of the decoder alone")
     add("--steps", type=int, default=8_000, help="of --batch pictures")
     add("--batch", type=int, default=32)
     add("--rate", type=float, default=1e-3, help="peak learning rate")
@@ -432,13 +403,20 @@ def arguments(argv: Sequence[str] | None = None) -> Run:
     if given["device"] == "auto":
         given["device"] = "cuda" if torch.cuda.is_available() else "cpu"
     given["device"] = torch.device(given["device"])
-    return Run(**given)
+    run = Run(
+        **given, rank=int(os.environ.get("RANK", 0)), ranks=int(os.environ.get("WORLD_SIZE", 1))
+    )
+    if run.ranks > 1 and run.minutes < math.inf:
+        parser.error("--minutes stops one process: leave it out where several train together")
+    return run
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run every stage that is not done yet."""
     run = arguments(argv)
     run.out.mkdir(parents=True, exist_ok=True)
+    if run.ranks > 1:
+        dist.init_process_group("gloo")
     pipe = build_pipeline(run.seed)
     say(", ".join(f"{name} {parameters(getattr(pipe, name)):,}" for name in TRAINED))
     if not (run.export / "model_index.json").exists():
@@ -447,12 +425,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     train_vae(run, pipe.vae, images)
     latents = encoded_latents(run, pipe.vae, images)
     say(f"{len(latents)} latents, scaling factor {pipe.vae.config.scaling_factor:.4f}")
+    train_decoder(run, pipe.vae, images, latents)
     done = train_unet(run, pipe, latents, tokenized(pipe, captions))
+    if run.rank > 0:
+        return
     export(pipe, run.export, f"{done} steps, not judged yet.")
     finished = StableDiffusionXLPipeline.from_pretrained(run.export).to(run.device)
     finished.set_progress_bar_config(disable=True)
     how = (
-        f"{len(images):,} scenes; the autoencoder {run.vae_steps:,} steps of {VAE_BATCH} "
+        f"{len(images):,} scenes; the autoencoder {run.vae_steps:,} steps of {VAE_BATCH}, "
+        f"its decoder {run.decoder_steps:,} more "
         f"({psnr(pipe.vae, images[:PROBE], run.device):.1f} dB on scenes it was not trained on); "
         f"UNet and text encoders together {done:,} steps of {run.batch}, v-prediction on a "
         f"zero-terminal-SNR schedule, {UNCONDITIONAL:.0%} of captions zeroed, seed {run.seed}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ def run(paths: Paths, readonly: bool = False, watch: int | None = None) -> None:
         app.run()
     except OSError:
         return  # the terminal is gone: there is nobody left to tell
+    finally:
+        gc.freeze()  # the widgets die with the process: do not spend time on collecting them
     live = [job.id for job in app.snapshot.jobs if job.live]
     waiting = app.snapshot.counts.get("queued", 0)
     if (live or waiting) and app.snapshot.worker_alive:
@@ -25,4 +28,4 @@ def run(paths: Paths, readonly: bool = False, watch: int | None = None) -> None:
         try:
             print(f"The worker goes on with {what}; obstui shows it again.")
         except OSError:
-            sys.stdout = None  # type: ignore[assignment]
+            sys.stdout = None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from obstui.config import Paths
     from obstui.store import Store
 
+TERMINAL_EVERY = 5.0
+
 StartWorker = Callable[["Paths"], object]
 
 
@@ -38,16 +42,28 @@ def start_worker(paths: Paths) -> object:
     return launch.start(paths)
 
 
+def terminal_gone() -> bool:
+    """Whether the terminal we read from has hung up."""
+    if sys.__stdin__ is None:
+        return False
+    try:
+        poll = select.poll()
+        poll.register(sys.__stdin__.fileno(), 0)  # hang-ups and errors are always told
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return True
+
+
 class Dashboard(App[None]):
     """Shows the store's newest snapshot on whatever screen is on top, and passes wishes on."""
 
     TITLE = "obstui"
     # Textual loads the CSS of pushed screens, but not that of the first one.
     CSS_PATH = "screens/queue.tcss"
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-tiny"), (40, "-narrow"), (76, "-normal"), (130, "-wide"),
     ]  # fmt: skip
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-flat"), (12, "-short"), (22, "-medium"), (38, "-tall"),
     ]  # fmt: skip
     COMMAND_PALETTE_BINDING = "ctrl+p"
@@ -97,12 +113,20 @@ class Dashboard(App[None]):
         for number in (signal.SIGHUP, signal.SIGTERM):
             with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: a test
                 loop.add_signal_handler(number, self._leave_at_once)
+        if not self.is_headless:
+            self.set_interval(TERMINAL_EVERY, self._check_terminal)
         self.call_after_refresh(self._follower.start)  # the first paint comes before the store
+
+    def _check_terminal(self) -> None:
+        """A terminal that went without a signal leaves a reader that spins for ever."""
+        if terminal_gone():
+            self._leave_at_once()
 
     def _leave_at_once(self) -> None:
         """The terminal is gone, or someone ends us. Nothing here needs saving; should writing to a
         dead terminal hold the exit up, the process ends without it."""
-        last_resort = threading.Timer(1.0, os._exit, (0,))
+        patience = 0.5 if terminal_gone() else 2.0
+        last_resort = threading.Timer(patience, os._exit, (0,))
         last_resort.daemon = True
         last_resort.start()
         self.exit()

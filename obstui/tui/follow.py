@@ -243,7 +243,7 @@ class Follower(threading.Thread):
 
 
 def read_tail(path: str, size: int) -> tuple[str, ...]:
-    """The last lines of a log, safe to show; of a line redrawn with carriage returns the last state."""
+    """A log's last lines, safe to show; of a redrawn line (carriage returns) its last state."""
     from obstui.text import plain
 
     with open(path, "rb") as file:

@@ -43,11 +43,11 @@ FIELDS = (
     Field("prompt_file", "prompt file", "a text file, one prompt a line", wide=True),
     Field("variant", "variant", kinds=("generate",), wide=True),
     Field("variants", "variants", kinds=("compare",), wide=True),
+    Field("negative", "negative", "what must not be in the picture", kinds=_PAINT, wide=True),
     Field("num_prompts", "bundled", "number of bundled prompts", kinds=_SAMPLED),
     Field("timestep_weights", "weights", kinds=_PRUNE,
           choices=("log_decrease", *(w for w in specs.TIMESTEP_WEIGHTS if w != "log_decrease"))),
     Field("damping", "damping", "0.01", kinds=_PRUNE),
-    Field("negative", "negative", "what must not be in the picture", kinds=_PAINT, wide=True),
     Field("count", "pictures", "1 a prompt", kinds=_PAINT),
     Field("seed", "seed", "0"),
     Field("steps", "steps", "the model's own"),
@@ -57,7 +57,7 @@ FIELDS = (
 
 _NUMBERS = {"num_prompts": int, "count": int, "seed": int, "steps": int, "size": int,
             "guidance": float, "damping": float}  # fmt: skip
-_LEAST = {
+_LEAST: dict[str, dict[str, Any]] = {
     "prune": {"kind": "prune"},
     "generate": {"kind": "generate", "prompts": ["a prompt"]},
     "compare": {"kind": "compare", "variants": ["1@10"]},
@@ -98,6 +98,8 @@ def fault(kind: str, key: str, value: Any) -> str:
         return ""  # read in a thread when the job is queued
     if key == "model":
         return ""  # its files are looked at then too
+    if key in _NUMBERS and isinstance(_typed(key, value), str):
+        return "Write a whole number." if _NUMBERS[key] is int else "Write a number."
     try:
         specs.parse({**_LEAST[kind], key: _typed(key, value)})
     except specs.BadSpec as err:
@@ -115,6 +117,7 @@ def _about_field(words: str, key: str) -> str:
     """The spec's sentence without the field's name: it stands under the field already."""
     words = re.sub(rf"(?:^|; ){re.escape(key)}(?:\.\d+)?: ", " ", words, count=1).strip()
     words = re.sub(r" \(given: .*\)(?=\.?$)", "", words)
+    words = re.sub(r"^input should be", "must be", words, flags=re.IGNORECASE)
     return words[:1].upper() + words[1:]
 
 
@@ -134,7 +137,7 @@ class Offer:
 
 
 def offers(jobs: Any) -> list[Offer]:
-    """Variants of finished prune jobs, and those that unfinished ones will make, newest job first."""
+    """Variants that prune jobs have made or are going to make, newest job first."""
     found = []
     for job in sorted(jobs, key=lambda job: -job.id):
         if job.kind != "prune" or job.state in ("failed", "cancelled", "skipped", "quarantined"):
@@ -142,7 +145,8 @@ def offers(jobs: Any) -> list[Offer]:
         model = str(job.spec.get("model"))
         ready = job.state == "succeeded"
         for level in job.spec.get("sparsity") or ():
-            words = f"{specs.percent(level)} % of {specs.short_model(model)} by {job.spec['method']}"
+            share, by = specs.percent(level), job.spec["method"]
+            words = f"{share} % of {specs.short_model(model)} by {by}"
             if not ready:
                 words += f", once job {job.id} is done"
             found.append(Offer(specs.variant_id(job.id, level), words, model))

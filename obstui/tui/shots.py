@@ -40,7 +40,8 @@ def _gallery_row(images: Sequence[Mapping[str, Any]], start: int, total: int) ->
     shots = tuple(_shot(f"seed {image.get('seed')}", image) for image in images)
     prompts = dict.fromkeys(one_line(image.get("prompt") or "", limit=300) for image in images)
     more = f" and {len(prompts) - 1} more" if len(prompts) > 1 else ""
-    return ShotRow(f"{start + 1}–{start + len(shots)} of {total}  {next(iter(prompts))}{more}", shots)
+    caption = f"{start + 1}–{start + len(shots)} of {total}  {next(iter(prompts))}{more}"
+    return ShotRow(caption, shots)
 
 
 def _by_prompt(images: Sequence[Mapping[str, Any]], variants: list[str]) -> list[ShotRow]:
@@ -54,9 +55,7 @@ def _by_prompt(images: Sequence[Mapping[str, Any]], variants: list[str]) -> list
     found = []
     for place, ((prompt, seed), row) in enumerate(rows.items(), 1):
         caption = f"{place} of {len(rows)}  {one_line(prompt, limit=300)}  · seed {seed}"
-        shots = tuple(
-            _shot(one_line(m, limit=24), row.get(m, {})) for m in models
-        )
+        shots = tuple(_shot(one_line(m, limit=24), row.get(m, {})) for m in models)
         found.append(ShotRow(caption, shots))
     return found
 

@@ -13,4 +13,5 @@ protocol   the lines between worker and child
 manifest   result.json: what a finished attempt left on disk
 liveness   the device lock and process identity
 gpu        which devices there are
+python     starting our own modules in another interpreter
 """

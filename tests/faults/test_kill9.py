@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from core import demo
 from obstui.config import Paths
 from obstui.specs import PruneSpec
 from obstui.store import JobView, Reader, Store
@@ -25,7 +27,6 @@ from obstui.worker.liveness import held
 
 pytestmark = pytest.mark.faults
 
-SPEC = PruneSpec(sparsity=(0.1, 0.3), num_prompts=2, steps=2)
 JOBS = 10
 PATIENCE = 300.0
 
@@ -102,8 +103,11 @@ def strike(queue: Queue, job_id: int, victim: str, after: float) -> bool:
 
 
 def test_ten_prunes_each_hit_once_end_once_with_the_same_bytes(queue: Queue) -> None:
+    # A copy, so that nothing done to the source tree meanwhile can change what is pruned.
+    model = shutil.copytree(demo.MODEL_DIR, queue.paths.home / "model")
+    spec = PruneSpec(model=str(model), sparsity=(0.1, 0.3), num_prompts=2, steps=2)
     launch.start(queue.paths, "cpu")
-    undisturbed = queue.store.enqueue(SPEC).id
+    undisturbed = queue.store.enqueue(spec).id
     began = queue.until(lambda: queue.job(undisturbed).started_at)
     queue.until(lambda: queue.job(undisturbed).finished)
     reference = queue.job(undisturbed)
@@ -119,7 +123,7 @@ def test_ten_prunes_each_hit_once_end_once_with_the_same_bytes(queue: Queue) -> 
     while hits < JOBS:
         victim = ("child", "worker", "both")[hits % 3]
         after = moments.uniform(0, length)
-        job_id = queue.store.enqueue(SPEC).id
+        job_id = queue.store.enqueue(spec).id
         told = f"seed {seed}, job {job_id}: {victim} killed after {after:.2f} of {length:.2f} s"
         hit = strike(queue, job_id, victim, after)
         queue.until(lambda job_id=job_id: queue.job(job_id).finished)

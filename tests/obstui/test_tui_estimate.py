@@ -37,9 +37,7 @@ def test_a_phase_to_come_without_a_price_makes_it_at_least() -> None:
 
 
 def test_history_prices_the_phases_to_come() -> None:
-    estimate = remaining(
-        progress(20, 100, following=[["write", 3]]), 1040, history={"write": 10.0}
-    )
+    estimate = remaining(progress(20, 100, following=[["write", 3]]), 1040, history={"write": 10.0})
     assert (estimate.seconds, estimate.at_least) == (pytest.approx(190), False)
 
 
@@ -64,8 +62,14 @@ def test_history_of_finished_jobs() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(4, "10 s"), (44, "40 s"), (130, "2 min"), (3000, "50 min"), (7200, "2 h"),
-     (90_000, "1 d 1 h")],  # fmt: skip
+    [
+        (4, "10 s"),
+        (44, "40 s"),
+        (130, "2 min"),
+        (3000, "50 min"),
+        (7200, "2 h"),
+        (90_000, "1 d 1 h"),
+    ],
 )
 def test_a_countdown_is_calm(seconds: float, words: str) -> None:
     assert formats.duration(formats.calm(seconds)) == words

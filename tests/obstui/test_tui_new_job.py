@@ -56,7 +56,7 @@ async def test_a_wrong_answer_is_named_under_its_field_and_nothing_is_queued(
         assert "for 30 % write 0.3" in fault(app, "sparsity")
         app.screen.query_one("#answer-steps", Input).value = "many"
         await pilot.pause()
-        assert "valid integer" in fault(app, "steps")
+        assert "whole number" in fault(app, "steps")
         await pilot.press("ctrl+s")
         await pilot.pause()
         assert isinstance(app.screen, NewJobScreen)

@@ -44,7 +44,7 @@ class JobScreen(JobActs[None]):
         Binding("2", "tab('targets')", "Targets", id="job.targets", show=False,
                 tooltip="Every target with its kept units and errors"),
         Binding("3", "tab('log')", "Log", id="job.log", show=False, tooltip="The job's log"),
-        Binding("t", "next_tab", "Next tab", id="job.tab", tooltip="Overview, targets, log in turn"),
+        Binding("t", "next_tab", "Next tab", id="job.tab", tooltip="Go to the next of the three"),
         Binding("left,h", "column(-1)", "Picture before", id="job.left", show=False,
                 tooltip="Mark the picture to the left"),
         Binding("right,l", "column(1)", "Picture after", id="job.right", show=False,
@@ -172,9 +172,7 @@ class JobScreen(JobActs[None]):
         pictures = self.query_one(PictureRow)
         pictures.set_class(bool(row.shots), "-filled")
         self.query_one("#job-tail").set_class(bool(row.shots), "-hidden")
-        await pictures.show(
-            row.shots, marked=self._column if row.shots else None, mode=self._mode
-        )
+        await pictures.show(row.shots, marked=self._column if row.shots else None, mode=self._mode)
 
     def _show_log(self, snapshot: Snapshot, job: JobView) -> None:
         if snapshot.focus == job.id:
@@ -187,7 +185,8 @@ class JobScreen(JobActs[None]):
             if name == "targets" and not self._has_targets:
                 continue
             line.append(f"{number} ", style("accent"))
-            line.append(name, f"{style('strong')} underline" if name == self._tab else style("muted"))
+            here = name == self._tab
+            line.append(name, f"{style('strong')} underline" if here else style("muted"))
             line.append("   ")
         return line
 

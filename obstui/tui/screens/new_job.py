@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Question(Vertical):
-    """A label, the widget that takes the answer, and the sentence that says what is wrong with it."""
+    """A label, the widget that takes the answer, and the sentence about what is wrong with it."""
 
     DEFAULT_CSS = """
     Question { height: auto; }
@@ -53,8 +53,8 @@ class Question(Vertical):
             return Select([(c.replace("_", " "), c) for c in field.choices], id=key, compact=True,
                           value=field.choices[0], allow_blank=False)  # fmt: skip
         if field.key == "prompts":
-            area = TextArea(id=key, compact=True, soft_wrap=True, tab_behavior="focus",
-                            placeholder="one prompt a line; empty: the bundled prompts")  # fmt: skip
+            hint = "one prompt a line; empty: the bundled prompts"
+            area = TextArea(id=key, compact=True, tab_behavior="focus", placeholder=hint)
             area.cursor_blink = False
             return area
         if field.key == "variant":

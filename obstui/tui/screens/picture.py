@@ -18,7 +18,7 @@ from obstui.tui.widgets.still import Still
 
 
 class PictureScreen(Screen[tuple[int, int]]):
-    """Dismissed with the (row, column) it was left at, so that the screen below stands there too."""
+    """Dismissed with the (row, column) it was left at: the screen below stands there too."""
 
     CSS_PATH = "picture.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -1,4 +1,4 @@
-"""What every screen of the dashboard has: the top line, the banner, the footer, a snapshot to show."""
+"""What every screen of the dashboard has: top line, banner, footer, a snapshot to show."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class JobDetail(Vertical):
     JobDetail #pane-pictures { display: none; }
     """
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._last: tuple[Snapshot, int | None, float, bool] | None = None
 
@@ -75,9 +75,7 @@ class JobDetail(Vertical):
         head = job_lines.headline(job, snapshot.title(job), width)
         self._still("head").show(head)
         self._still("asked").show(job_lines.asked(job, width))
-        self._still("status").show(
-            job_lines.status(job, snapshot, now, width, readonly=readonly)
-        )
+        self._still("status").show(job_lines.status(job, snapshot, now, width, readonly=readonly))
         memory = (job.progress or {}).get("memory") if job.live else None
         self._still("memory").show(memory_line(memory, width))
         self._still("result").show(result_text(job.kind, job.result, width))

@@ -39,7 +39,7 @@ def asked(job: JobView, width: int) -> Text:
 
 
 def status(job: JobView, snapshot: Snapshot, now: float, width: int, *, readonly: bool) -> Text:
-    """One or two lines: where a live job is and what is left, why a waiting one waits, how it ended."""
+    """Where a live job is and what is left, why a waiting one waits, how a finished one ended."""
     if job.live:
         return _live(job, snapshot, now, width)
     if not job.finished:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import events
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
@@ -69,7 +69,7 @@ class JobTable(DataTable[Text]):
 
     DEFAULT_CSS = "JobTable { height: 1fr; scrollbar-size-vertical: 1; }"
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "select_cursor", "Open", id="queue.open",
                 tooltip="See the selected job on a screen of its own"),
     ]  # fmt: skip
@@ -81,7 +81,7 @@ class JobTable(DataTable[Text]):
             super().__init__()
             self.job_id = job_id
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1,
                          cursor_foreground_priority="renderable")  # fmt: skip
         self._columns: list[tuple[Column, int]] = []
@@ -228,7 +228,7 @@ class JobTable(DataTable[Text]):
             self.post_message(self.Chosen(self.job_id))
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """Choose the job under the cursor; a row it only crossed while rows were refilled is not."""
+        """Choose the job under the cursor; not a row it only crossed while rows were refilled."""
         event.stop()
         row = self.cursor_row
         if 0 <= row < len(self._order) and self._order[row] == event.row_key.value:

@@ -1,18 +1,19 @@
 """The map of what is pruned: kinds of targets down, transformer blocks across, in forward order.
 
-A cell is a dot while its target waits; once solved, its height and its colour both tell the relative
-output error, so that the map reads without colour too.
+A cell is a dot while its target waits; once solved, its height and its colour both tell the
+relative output error, so that the map reads without colour too.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual import events
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
@@ -84,7 +85,7 @@ class LayerMap(Widget, can_focus=True):
 
     DEFAULT_CSS = "LayerMap { height: auto; width: 1fr; } LayerMap.-empty { display: none; }"
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "step(-1, 0)", "Block before", id="map.left", show=False,
                 tooltip="Move the cursor to the transformer block before"),
         Binding("right,l", "step(1, 0)", "Block after", id="map.right", show=False,
@@ -100,7 +101,7 @@ class LayerMap(Widget, can_focus=True):
     class Pointed(Message):
         """The cursor stands on a target, or its facts changed."""
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, classes="-empty")
         self.targets: tuple[Target, ...] = ()
         self.level: str | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from rich.segment import Segment
 from rich.style import Style
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -17,13 +19,13 @@ class LogTail(ScrollView, can_focus=True):
 
     DEFAULT_CSS = "LogTail { height: 1fr; scrollbar-size: 1 1; }"
 
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "follow", "Follow", id="log.follow", tooltip="Stay at the log's newest line"),
         Binding("k", "scroll_up", "Up", id="log.up", show=False, tooltip="One line up"),
         Binding("j", "scroll_down", "Down", id="log.down", show=False, tooltip="One line down"),
     ]
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._lines: tuple[str, ...] = ()
         self.follow = True

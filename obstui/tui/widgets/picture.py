@@ -33,7 +33,7 @@ class Picture(Widget):
             super().__init__()
             self.wanted, self.strips = wanted, strips
 
-    def __init__(self, path: str = "", *, id: str | None = None) -> None:
+    def __init__(self, path: str = "", *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self.path = path
         self._mode = "half"
@@ -120,7 +120,7 @@ class PictureRow(HorizontalScroll, can_focus=False):
 
     DEFAULT_CSS = "PictureRow { height: 1fr; scrollbar-size-horizontal: 1; }"
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._shots: tuple[Shot, ...] = ()
         self._mode = "half"

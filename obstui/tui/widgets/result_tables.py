@@ -18,9 +18,7 @@ Cell = tuple[str, str]
 def aligned(heads: Sequence[str], rows: Sequence[Sequence[Cell]], width: int) -> Text:
     """Columns side by side, the first to the left, numbers to the right; the last columns go first
     when `width` is short."""
-    widths = [
-        max([len(head), *(len(row[i][0]) for row in rows)]) for i, head in enumerate(heads)
-    ]
+    widths = [max([len(head), *(len(row[i][0]) for row in rows)]) for i, head in enumerate(heads)]
     shown, used = 0, 0
     for column in widths:
         if shown and used + column > width:
@@ -55,8 +53,14 @@ def variants_text(result: Mapping[str, Any], width: int) -> Text:
                 (formats.size(v["size_bytes"]) if v.get("size_bytes") else "–", "text"),
             )
         )
-    heads = ("variant", "sparsity", "mean error", "params", "to dense", "on disk")
+    heads = ("variant", "sparsity", "mean error", "params", "vs dense", "on disk")
     return aligned(heads, rows, width)
+
+
+_MODEL_HEADS: tuple[str, ...] = (
+    "model", "sparsity", "SSIM", "PSNR", "s/image", "params", "vs dense", "attributes",
+    "latent dist", "on disk", "method",
+)  # fmt: skip
 
 
 def models_text(models: Sequence[Mapping[str, Any]], width: int) -> Text:
@@ -68,9 +72,10 @@ def models_text(models: Sequence[Mapping[str, Any]], width: int) -> Text:
         "ssim": max((m["ssim"] for m in variants), default=None),
     }
     dense = next((m for m in models if m.get("model") == "dense"), None)
-    rows = [_model_row(m, dense, best if len(variants) > 1 else {}) for m in models]
-    heads = ("model", "sparsity", "SSIM", "PSNR", "s/image", "params", "to dense", "attributes",
-             "latent dist", "on disk", "method")  # fmt: skip
+    rows: list[tuple[Cell, ...]] = [
+        _model_row(m, dense, best if len(variants) > 1 else {}) for m in models
+    ]
+    heads = _MODEL_HEADS
     if all(m.get("attributes") is None for m in models):
         keep = [i for i, head in enumerate(heads) if head != "attributes"]
         heads = tuple(heads[i] for i in keep)

@@ -33,7 +33,7 @@ class StatusLine(Still):
     }
     """
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._said: tuple[Snapshot, bool, bool] | None = None
 

@@ -11,7 +11,7 @@ class Still(Static):
 
     DEFAULT_CSS = "Still { height: auto; } Still.-empty { display: none; }"
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002
         super().__init__(markup=False, id=id, classes=f"-empty {classes or ''}")
         self._shown: Text | None = None
 

@@ -1,4 +1,4 @@
-"""Every target of a prune: units kept and output error at each sparsity."""
+"""Every target of a prune: for each sparsity the units kept and the error."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from obstui.tui.theme import style
 
 if TYPE_CHECKING:
     from obstui.tui.facts import JobFacts, Target
+
+
+_FIXED = (("stage", 5), ("block", 5), ("kind", 5), ("units", 5))
+LEVEL_WIDTH = 12
 
 
 def unit_name(kind: str) -> str:
@@ -40,7 +44,7 @@ class TargetTable(DataTable[Text]):
 
     DEFAULT_CSS = "TargetTable { scrollbar-size-vertical: 1; }"
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, cursor_type="row", cell_padding=1)
         self._shape: tuple[tuple[str, ...], tuple[str, ...]] | None = None
         self._cells: dict[str, list[Text]] = {}
@@ -62,14 +66,13 @@ class TargetTable(DataTable[Text]):
 
     def _rebuild(self, rows: dict[str, list[Text]], levels: tuple[str, ...]) -> None:
         self.clear(columns=True)
-        longest = max((len(name) for name in rows), default=10)
-        self.add_column(Text("target"), key="name", width=min(longest, 56))
-        self.add_column(Text("units", justify="right"), key="units", width=6)
+        for key, width in _FIXED:
+            self.add_column(Text(key), key=key, width=width)
         for level in levels:
             words = f"{float(level) * 100:g} %"
-            self.add_column(Text(f"keeps {words}", justify="right"), key=f"k{level}", width=11)
-            self.add_column(Text("error", justify="right"), key=f"e{level}", width=7)
-        self.add_column(Text("time", justify="right"), key="time", width=7)
+            head = Text(f"{words:>5}  error", justify="right")
+            self.add_column(head, key=level, width=LEVEL_WIDTH)
+        self.add_column(Text("time", justify="right"), key="time", width=5)
         for name, cells in rows.items():
             self.add_row(*cells, key=name)
         self._cells = dict(rows)
@@ -79,11 +82,16 @@ def _cells(target: Target, levels: tuple[str, ...]) -> list[Text]:
     def right(words: str, look: str = "text") -> Text:
         return Text(words, style(look), justify="right", no_wrap=True)
 
-    name = Text(target.name, style("text" if target.solved else "muted"), no_wrap=True)
-    name.truncate(56, overflow="ellipsis")
-    cells = [name, right(f"{target.units:,}", "muted")]
+    look = "text" if target.solved else "muted"
+    cells = [
+        Text(target.stage, style(look)),
+        right(str(target.block), look),
+        Text(target.kind, style(look)),
+        right(f"{target.units:,}", "muted"),
+    ]
     for level in levels:
         kept, error = (target.kept or {}).get(level), (target.error or {}).get(level)
-        cells += [right(formats.whole(kept)), right(formats.number(error, 4), "accent")]
+        words = Text.assemble((f"{formats.whole(kept):>5} ", style("text")), justify="right")
+        cells.append(words.append(formats.number(error, 4), style("accent")))
     cells.append(right("" if target.seconds is None else f"{target.seconds:.1f} s", "muted"))
     return cells

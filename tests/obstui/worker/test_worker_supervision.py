@@ -117,6 +117,16 @@ def test_a_deaf_child_and_its_helper_are_killed_after_the_grace(bench: Bench) ->
     bench.until(lambda: gone(helper_pid), within=2)
 
 
+@pytest.mark.parametrize("end", ["raise it", "exit 1", "die"])
+def test_no_helper_outlives_a_job_that_went_wrong(served: Bench, end: str) -> None:
+    job_id = served.submit("helper", f"once {end}")
+    helper = served.paths.log(served.job(job_id).ulid, 1).with_name("helper.pid")
+    helper_pid = int(served.until(lambda: helper.exists() and helper.read_text()))
+    served.children.add(helper_pid)
+    served.finished(job_id)
+    served.until(lambda: gone(helper_pid), within=2)
+
+
 def test_a_second_cancel_skips_the_grace(served: Bench) -> None:
     job_id = served.submit("deaf 600")
     served.child(job_id)
