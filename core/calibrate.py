@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from core.checkpoint import read_tensors, write_tensors
 from core.errors import BadInput, Cancelled
-from core.events import Progress
+from core.events import CheckpointSaved, Progress
 from core.hessian import Hessian
 from core.targets import Target
 
@@ -230,7 +230,7 @@ def calibrate(
     done: int,
     save: Callable[[int], None],
     cancelled: Callable[[], bool],
-) -> Generator[Progress]:
+) -> Iterator[Progress | CheckpointSaved]:
     """Add the forward passes after the first `done` to the Hessians of the targets' consumers.
 
     `save(done)` stores the sums (see `save_sums`): about once a minute, at the end, and when
@@ -248,6 +248,7 @@ def calibrate(
                 save(passed)
                 saved_at = time.monotonic()
                 save_cost = saved_at - begun
+                yield CheckpointSaved(passed, denoising.passes)
             if stop:
                 raise Cancelled(f"cancelled after {passed} of {denoising.passes} forward passes")
 

@@ -53,6 +53,16 @@ class Progress(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointSaved(Event):
+    """The first `done` of `total` units of the current phase are on disk: a run that is killed now
+    goes on from there."""
+
+    done: int
+    total: int
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TargetsFound(Event):
     """What the run will prune: one mapping per target, in forward order.
 

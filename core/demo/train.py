@@ -336,7 +336,8 @@ def share_gradients(parameters: Iterable[Tensor], ranks: int) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients]).div_(ranks)
     dist.all_reduce(flat)
-    parts = flat.split([gradient.numel() for gradient in gradients])
+    sizes = [gradient.numel() for gradient in gradients]
+    parts: tuple[Tensor, ...] = flat.split(sizes)  # type: ignore[no-untyped-call]
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
 

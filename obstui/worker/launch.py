@@ -24,7 +24,7 @@ from obstui.worker.loop import Worker
 from obstui.worker.supervise import CHILD_COMMAND
 from obstui.worker.verdict import last_line
 
-UP_WITHIN = 10.0
+UP_WITHIN = 30.0
 DOWN_WITHIN = 150.0
 
 

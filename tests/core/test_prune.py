@@ -268,7 +268,9 @@ def test_wrong_settings_are_refused_at_once() -> None:
 def test_variants_take_the_narrowest_format_that_holds_the_dense_weights() -> None:
     halves = torch.rand(8).half()
     assert prune._storage_dtype({"a": halves.float()}) is torch.float16
-    assert prune._storage_dtype({"a": (halves.float() * 1e-20).bfloat16().float()}) is torch.bfloat16
+    assert (
+        prune._storage_dtype({"a": (halves.float() * 1e-20).bfloat16().float()}) is torch.bfloat16
+    )
     assert prune._storage_dtype({"a": halves.float(), "b": torch.tensor(0.1)}) is torch.float32
 
 

@@ -105,6 +105,7 @@ class NewJobScreen(Screen[int]):
         super().__init__()
         self._offers: list[form.Offer] = []
         self._sending = False
+        self._shown_kind = ""
 
     @property
     def dashboard(self) -> Dashboard:
@@ -134,8 +135,12 @@ class NewJobScreen(Screen[int]):
 
     @on(Select.Changed, "#kind")
     def _show_kind(self) -> None:
-        """Ask only what this kind of job needs."""
+        """Ask only what this kind of job needs. The widget reports its first value too, perhaps
+        after the person has begun: that is no news, and must not wipe what was said since."""
         kind = self.kind
+        if kind == self._shown_kind:
+            return
+        self._shown_kind = kind
         for question in self.query(Question):
             question.set_class(kind not in question.field.kinds, "-other")
             question.say("")

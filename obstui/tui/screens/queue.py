@@ -89,9 +89,9 @@ class QueueScreen(JobActs[None]):
         return Text.assemble(
             ("The queue is empty.\n\n", style("strong")),
             ("n", style("accent")),
-            (" queues a job here; on the command line ", style("muted")),
+            (" queues a job.\n", style("muted")),
             ("obstui demo", style("text")),
-            (" shows the whole way on the bundled model.", style("muted")),
+            (" in a shell shows the whole way on the bundled model.", style("muted")),
         )
 
     @on(JobTable.Chosen)

@@ -59,6 +59,10 @@ class View(Screen[T]):
         self.ask_follower()
         self.call_after_refresh(self.show_newest)
 
+    def on_resize(self) -> None:
+        """Lines are made for a width: make them again."""
+        self.call_after_refresh(self.show_newest)
+
     async def show_newest(self) -> None:
         """Draw the newest snapshot, once the screen has its size."""
         if self.is_current:
