@@ -12,6 +12,19 @@ from typing import Any
 import pytest
 from PIL import Image
 
+SCRIPT = """
+import sys
+import torch
+from diffusers import StableDiffusionXLPipeline
+from core.checkpoint import load_unet
+from core.demo import MODEL_DIR
+
+unet = load_unet(sys.argv[1], dtype=torch.float32)
+pipe = StableDiffusionXLPipeline.from_pretrained(MODEL_DIR, unet=unet, dtype=torch.float32)
+image = pipe("a large red circle", num_inference_steps=2, guidance_scale=3.0).images[0]
+image.save(sys.argv[2])
+"""
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -57,3 +70,8 @@ def test_prune_then_paint_the_same_pictures(home: Path) -> None:
     pictures = {image["path"] for image in compare["result"]["images"]}
     assert len(pictures) == 6
     assert len({Image.open(path).tobytes() for path in pictures}) == 6
+
+    painted = home / "plain.png"
+    script = [sys.executable, "-c", SCRIPT, variants[0]["path"], str(painted)]
+    subprocess.run(script, check=True, timeout=240, capture_output=True)
+    assert Image.open(painted).size == (64, 64)
