@@ -39,4 +39,6 @@ def environment(device: str | None = None) -> dict[str, str]:
         # Threads that wait must not spin: beside anything else that computes on this machine,
         # spinning makes a child ten times slower.
         env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        # Hints that concern no one who reads a job's log, printed before they can be turned off.
+        env.setdefault("TRANSFORMERS_VERBOSITY", "error")
     return env

@@ -106,6 +106,7 @@ class NewJobScreen(Screen[int]):
         self._offers: list[form.Offer] = []
         self._sending = False
         self._shown_kind = ""
+        self._refusals: dict[tuple[str, str], str] = {}
 
     @property
     def dashboard(self) -> Dashboard:
@@ -170,7 +171,10 @@ class NewJobScreen(Screen[int]):
         self._judge(self.query_one("#ask-variants", Question))
 
     def _judge(self, question: Question) -> bool:
-        words = form.fault(self.kind, question.field.key, question.answer)
+        """Say what is wrong with an answer, also what was found wrong with this very answer when
+        it was sent last."""
+        key, answer = question.field.key, question.answer
+        words = form.fault(self.kind, key, answer) or self._refusals.get((key, str(answer)), "")
         question.say(words)
         return not words
 
@@ -186,6 +190,7 @@ class NewJobScreen(Screen[int]):
         self.action_submit()
 
     def action_submit(self) -> None:
+        self._refusals.clear()
         asked = [q for q in self.query(Question) if self.kind in q.field.kinds]
         wrong = [question for question in asked if not self._judge(question)]
         if wrong:
@@ -218,7 +223,8 @@ class NewJobScreen(Screen[int]):
             self.query_one("#fault", Still).show(Text(words, style("bad")))
             return
         question = self.query_one(f"#ask-{key}", Question)
-        question.say(words.removeprefix(f"{key}: "))
+        self._refusals[key, str(question.answer)] = words.removeprefix(f"{key}: ")
+        self._judge(question)
         self._focus_answer(question)
 
     def _focus_answer(self, question: Question) -> None:
