@@ -56,11 +56,11 @@ async def test_the_cursor_of_the_map_tells_a_target(busy: tui_store.Scene) -> No
     async with opened(busy.paths, watch=1) as (app, pilot):
         await pilot.press("enter")
         await until(pilot, lambda: "solved" in shown(app, "#job-legend"))
-        assert shown(app, "#job-pointed").startswith("down1.0.blocks.0.attn1")
+        assert shown(app, "#job-pointed").startswith("down1 block 0 attn1")
         assert "at 50 %" in shown(app, "#job-legend")
         await pilot.press("right", "down", "v")
         await until(pilot, lambda: "at 10 %" in shown(app, "#job-legend"))
-        assert shown(app, "#job-pointed").startswith("down2.0.blocks.0.attn2")
+        assert shown(app, "#job-pointed").startswith("down2 block 1 attn2")
         assert "keeps 18 of 20 heads" in shown(app, "#job-pointed")
 
 

@@ -194,7 +194,8 @@ class JobScreen(JobActs[None]):
     def _pointed(self) -> None:
         layers = self.query_one(LayerMap)
         target = layers.pointed
-        self._still("pointed").show(target_words(target, layers.level) if target else "")
+        width = layers.size.width
+        self._still("pointed").show(target_words(target, layers.level, width) if target else "")
         self._still("legend").show(layers.legend() if layers.targets else "")
 
     # -- acting ------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ class JobDetail(Vertical):
         memory = (job.progress or {}).get("memory") if job.live else None
         self._still("memory").show(memory_line(memory, width))
         self._still("result").show(result_text(job.kind, job.result, width))
+        self.set_class(job.result is not None, "-finished")
         self._show_layers(job, facts)
         await self._show_pictures(job, facts)
         self.query_one("#pane-log", LogTail).show(snapshot.log if facts else ())

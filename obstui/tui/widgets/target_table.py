@@ -23,11 +23,13 @@ def unit_name(kind: str) -> str:
     return "neurons" if kind == "ff" else "heads"
 
 
-def target_words(target: Target, level: str | None) -> Text:
-    """One target on one line, at one sparsity."""
-    line = Text.assemble((f"{target.name}  ", style("strong")), no_wrap=True)
+def target_words(target: Target, level: str | None, width: int) -> Text:
+    """One target on one line, at one sparsity; its full name where there is room for all of it."""
+    place = f"{target.stage} block {target.block} {target.kind}  "
+    line = Text.assemble((place, style("strong")), no_wrap=True)
     if target.error is None or level is None or level not in target.error:
-        return line.append(f"{target.units:,} {unit_name(target.kind)}, waiting", style("muted"))
+        line.append(f"{target.units:,} {unit_name(target.kind)}, waiting", style("muted"))
+        return _named(line, target, width)
     kept = (target.kept or {}).get(level)
     line.append(f"keeps {formats.whole(kept)} of {target.units:,} {unit_name(target.kind)}",
                 style("text"))  # fmt: skip
@@ -36,7 +38,12 @@ def target_words(target: Target, level: str | None) -> Text:
         line.append(f"  {target.seconds:.1f} s", style("muted"))
     if target.samples_per_dim is not None:
         line.append(f"  N/d {target.samples_per_dim:.1f}", style("muted"))
-    return line
+    return _named(line, target, width)
+
+
+def _named(line: Text, target: Target, width: int) -> Text:
+    name = f"   {target.name}"
+    return line.append(name, style("faint")) if line.cell_len + len(name) <= width else line
 
 
 class TargetTable(DataTable[Text]):
