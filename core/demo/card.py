@@ -108,7 +108,7 @@ sizes, nine places, and two things to the left of, to the right of, above or bel
 
 All data is drawn by our own code; no picture and no word comes from anywhere else.
 {how}
-`python -m core.demo.train` does all of it again.
+`python -m core.demo.train` trains such a model again.
 
 ## Quality
 
@@ -126,7 +126,9 @@ captioned; {best.exact:.1%} of the pictures are right in every attribute.**
 
 ## Limits
 
-Nothing but these scenes. Words outside the captions' vocabulary are ignored at best.
+Nothing but these scenes. Words outside the captions' vocabulary are ignored at best. Shapes are its
+weakest attribute: arms of small stars and crosses are a few pixels wide, and come out rounded, as
+the autoencoder already draws them. Orange, pink and yellow things are sometimes mistaken.
 
 ## Licence
 
