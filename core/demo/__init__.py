@@ -15,12 +15,12 @@ GUIDANCE: float = 2.0
 PROMPTS: tuple[str, ...] = (
     "a large pink star in the center of a green background",
     "a large white heart at the bottom of a blue background",
-    "a small red star in the center of a purple background",
+    "a large red star on the right of an orange background",
     "a large yellow circle in the top left corner of a cyan background",
     "a large green heart on the right of a red background",
-    "a large purple triangle to the left of a small cyan circle on a green background",
-    "a large pink cross below a small yellow circle on a black background",
-    "a small orange heart to the left of a large cyan circle on a red background",
+    "a small purple heart in the bottom left corner of a cyan background",
+    "a large black star below a large purple star on a yellow background",
+    "a small blue square below a large white triangle on a pink background",
 )
 
 
