@@ -259,11 +259,13 @@ def _paint_batch(
     ) -> dict[str, torch.Tensor]:
         if cancelled():
             raise Cancelled("The generation was cancelled; every finished image is kept")
+        listener = job.parent
+        assert listener is not None
         # Schedulers of second order call twice for a step.
         step = look.steps * (index + 1) // pipe.num_timesteps
-        job.parent.switch(count.at(step, look.steps))
+        listener.switch(count.at(step, look.steps))
         if preview := previewer.at(step, look.steps, tensors["latents"][0]):
-            job.parent.switch(preview)
+            listener.switch(preview)
         final[:] = [tensors["latents"]]
         return tensors
 

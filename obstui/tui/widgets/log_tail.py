@@ -29,6 +29,7 @@ class LogTail(ScrollView, can_focus=True):
         super().__init__(id=id)
         self._lines: tuple[str, ...] = ()
         self.follow = True
+        self._height = 0
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -51,9 +52,11 @@ class LogTail(ScrollView, can_focus=True):
 
     def watch_scroll_y(self, old: float, new: float) -> None:
         super().watch_scroll_y(old, new)
-        self.follow = new >= self.max_scroll_y
+        if self.size.height == self._height:  # else the layout moved it, not the person
+            self.follow = new >= self.max_scroll_y
 
     def on_resize(self) -> None:
+        self._height = self.size.height
         if self.follow:
             self.scroll_end(animate=False)
 
