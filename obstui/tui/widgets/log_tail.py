@@ -52,17 +52,37 @@ class LogTail(ScrollView, can_focus=True):
 
     def watch_scroll_y(self, old: float, new: float) -> None:
         super().watch_scroll_y(old, new)
-        if self.size.height == self._height:  # else the layout moved it, not the person
-            self.follow = new >= self.max_scroll_y
+        # The layout scrolls, too: only a person leaves the end, and only a settled view returns.
+        if self.size.height == self._height and new >= self.max_scroll_y:
+            self.follow = True
 
     def on_resize(self) -> None:
         self._height = self.size.height
         if self.follow:
             self.scroll_end(animate=False)
 
+    def _leave_the_end(self) -> None:
+        self.follow = False
+
+    on_mouse_scroll_up = on_scroll_up = on_scroll_to = _leave_the_end
+
+    def action_scroll_up(self) -> None:
+        self._leave_the_end()
+        super().action_scroll_up()
+
+    def action_page_up(self) -> None:
+        self._leave_the_end()
+        super().action_page_up()
+
+    def action_scroll_home(self) -> None:
+        self._leave_the_end()
+        super().action_scroll_home()
+
     def render_line(self, y: int) -> Strip:
         width, ground = self.size.width, self.rich_style
-        index = y + self.scroll_offset.y
+        # While it follows, the end is shown wherever a scroll that is under way has got to.
+        top = max(0, len(self._lines) - self.size.height) if self.follow else self.scroll_offset.y
+        index = y + top
         if index >= len(self._lines):
             return Strip.blank(width, ground)
         left = self.scroll_offset.x
