@@ -71,6 +71,8 @@ def cli(ctx: click.Context, db: str | None, debug: bool, readonly: bool) -> None
     """
     from obstui.config import Paths
 
+    if readonly and ctx.invoked_subcommand:
+        raise click.UsageError("--readonly is for the dashboard: leave it out, or the command.")
     ctx.obj = Paths.resolve(db)
     if ctx.invoked_subcommand is None:
         from obstui.cli.dashboard import open_dashboard

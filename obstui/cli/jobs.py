@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -85,8 +84,8 @@ def show(paths: Paths, job_id: int, as_json: bool) -> None:
     if result.get("models"):
         click.echo("\n" + model_table(result["models"]))
     if result.get("images"):
-        folder = Path(result["images"][0]["path"]).parent
-        click.echo(f"\n{len(result['images'])} pictures in {folder}")
+        count = len(result["images"])
+        click.echo(f"\n{count} picture{'s' if count > 1 else ''} below {paths.output(job.ulid)}")
 
 
 def variant_table(variants: Iterable[dict[str, Any]]) -> str:
@@ -130,6 +129,8 @@ def logs(paths: Paths, job_id: int, attempt: int | None, follow: bool) -> None:
     path = paths.log(job.ulid, attempt or job.attempt)
     if not follow and not path.exists():
         raise NotFound(f"Job {job_id} has no log yet: it is {job.state}.")
+    if not follow and not path.stat().st_size:
+        say(f"The log of job {job_id} is empty: its process had nothing to say.")
     offset = 0
     while True:
         job = _found(reader, job_id)
@@ -184,7 +185,8 @@ def _verb(name: str, help_text: str, act: Callable[[Store, int], JobView]) -> cl
             emit([as_dict(job) for job in done])
             return
         for job in done:
-            pending = f", will be {job.desired}" if job.live and job.desired != "run" else ""
+            wish = {"cancel": "cancelled", "pause": "paused"}.get(job.desired)
+            pending = f" and will be {wish}" if job.live and wish else ""
             say(f"Job {job.id} is {job.state}{pending}.")
 
     return command
