@@ -6,6 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import Connection, Row, func, or_, select
@@ -111,14 +112,14 @@ class Reader(Access):
             return _workers(conn, self.paths)
 
 
-def lock_held(paths: Paths, device: str) -> bool:
-    """Whether a process holds the device's lock right now.
+def held(lock: Path) -> bool:
+    """Whether a process holds the lock file right now.
 
     Asks with a shared lock that is let go at once; a worker that starts in that instant should try
     its exclusive lock again before it gives up.
     """
     try:
-        fd = os.open(paths.lock(device), os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:
@@ -132,7 +133,7 @@ def lock_held(paths: Paths, device: str) -> bool:
 
 def _workers(conn: Connection, paths: Paths) -> list[WorkerView]:
     rows = conn.execute(select(workers).order_by(workers.c.device)).all()
-    return [WorkerView(**row._mapping, alive=lock_held(paths, row.device)) for row in rows]
+    return [WorkerView(**row._mapping, alive=held(paths.lock(row.device))) for row in rows]
 
 
 def _unfinished_parents(conn: Connection, job_id: int | None) -> dict[int, list[str]]:

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from obstui.config import Paths, UnusableFolder
 from obstui.errors import Problem
 from obstui.store import StoreError
+from obstui.store.reader import held
 from obstui.text import one_line
 from obstui.worker import python
 from obstui.worker.attempt import Timing
 from obstui.worker.gpu import choose
-from obstui.worker.liveness import Holder, held, holders
+from obstui.worker.liveness import Holder, holders
 from obstui.worker.loop import Worker
 from obstui.worker.supervise import CHILD_COMMAND
 from obstui.worker.verdict import last_line

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+from obstui.store.reader import held
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -137,22 +139,6 @@ class DeviceLock:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-
-
-def held(path: Path) -> bool:
-    """Whether someone holds the lock. The question takes a shared lock for a moment, which is why
-    whoever wants the exclusive one asks more than once."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 def holders(locks: Path) -> Iterator[tuple[Path, Holder | None]]:

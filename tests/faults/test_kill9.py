@@ -22,8 +22,8 @@ from core import demo
 from obstui.config import Paths
 from obstui.specs import PruneSpec
 from obstui.store import JobView, Reader, Store
+from obstui.store.reader import held
 from obstui.worker import launch
-from obstui.worker.liveness import held
 
 pytestmark = pytest.mark.faults
 

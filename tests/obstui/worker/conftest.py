@@ -19,7 +19,8 @@ import pytest
 from obstui.config import Paths
 from obstui.specs import parse
 from obstui.store import JobView, Reader, Store
-from obstui.worker.liveness import Holder, held
+from obstui.store.reader import held
+from obstui.worker.liveness import Holder
 from obstui.worker.python import environment
 
 PROMPT = 20.0

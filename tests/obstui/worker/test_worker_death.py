@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from obstui.store.reader import held
 from obstui.worker import launch
 from obstui.worker.launch import WorkerError
-from obstui.worker.liveness import DeviceLock, Holder, Process, held
+from obstui.worker.liveness import DeviceLock, Holder, Process
 
 from .conftest import Bench, gone
 

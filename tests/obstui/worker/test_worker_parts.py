@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from obstui.store import Claim, StoreError
+from obstui.store.reader import held
 from obstui.worker import gpu, manifest, python
-from obstui.worker.liveness import DeviceLock, Holder, Process, held, start_ticks
+from obstui.worker.liveness import DeviceLock, Holder, Process, start_ticks
 from obstui.worker.protocol import LINE_LIMIT, Channel, Lines
 from obstui.worker.relay import Relay
 from obstui.worker.verdict import Ending, judge, last_line

@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from obstui.worker.liveness import held
+from obstui.store.reader import held
 
 from .conftest import Bench
 

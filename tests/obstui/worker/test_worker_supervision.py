@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from obstui.worker.liveness import held
+from obstui.store.reader import held
 
 from .conftest import Bench, gone
 
