@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint full-size bench clean
 
 demo: $(VENV)/.installed
 	$(BIN)/obstui demo
@@ -21,6 +21,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check core obstui tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+full-size: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m full -n 0 -s tests/core/test_full_size.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m bench -n 0 -s tests/bench

@@ -4,6 +4,7 @@ A variant folder:
 
     unet/config.json                            stock, of the dense UNet
     unet/diffusion_pytorch_model.safetensors    the dense names, smaller shapes
+    unet/compensation.safetensors               M of the attentions, for adapters (`core.lora`)
     unet/pruning.json                           see `core.manifest`
 """
 
@@ -44,31 +45,39 @@ _FACTS = "obstui"
 
 def save_variant(
     folder: Path,
-    unet: UNet2DConditionModel,
+    state: Mapping[str, Tensor],
+    dense: UNet2DConditionModel,
     facts: Mapping[str, Any],
     kept: Mapping[str, Tensor],
     dtype: torch.dtype,
+    compensation: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
-    """Save a shrunk UNet as the variant `folder`, stored in `dtype`, and return its manifest.
+    """Save the `state` of a cut UNet (see `surgery.cut`) as the variant `folder`, stored in
+    `dtype`, and return its manifest; `dense` gives the configuration.
 
     `facts` become the manifest's fields; `facts["targets"]` lists a mapping for every target with
     its `name` and dense `units`, to which the kept units `kept[name]` are added. The folder
     appears under its name only when all of it is on the disk; one that is there is replaced.
+    `compensation` holds M [removed, kept columns] by target, for carrying adapters over.
     """
-    validate(unet)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     home = partial / "unet"
     home.mkdir(parents=True)
-    state = {name: value.to(dtype).contiguous() for name, value in unet.state_dict().items()}
+    state = {name: value.to(dtype).contiguous() for name, value in state.items()}
     save_file(state, home / manifests.WEIGHTS, metadata={"format": "pt"})
     manifests.sync(home / manifests.WEIGHTS)
-    manifests.write_json(home / manifests.CONFIG, _stock_config(unet))
+    manifests.write_json(home / manifests.CONFIG, _stock_config(dense))
+    files = [manifests.WEIGHTS, manifests.CONFIG]
+    if compensation:
+        plain = {name: M.contiguous() for name, M in compensation.items()}
+        save_file(plain, home / manifests.COMPENSATION)
+        manifests.sync(home / manifests.COMPENSATION)
+        files.append(manifests.COMPENSATION)
     targets = [
         {**target, "kept": manifests.encode_kept(kept[target["name"]].tolist(), target["units"])}
         for target in facts["targets"]
     ]
-    files = (manifests.WEIGHTS, manifests.CONFIG)
     manifest = {
         **facts,
         "format": manifests.FORMAT,

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from core.errors import BadInput, Cancelled
 from core.events import Event, ImageSaved, ModelMeasured, Phase, Progress
 from core.generate import check_counts, paint, resolve
-from core.loading import Pipelines, defaults, held_out_prompts, variant_key
+from core.loading import Pipelines, held_out_prompts, variant_key
 from core.manifest import read_manifest
 from core.pictures import Picture, Shot
+from core.presets import defaults
 
 PSNR_CAP = 100.0  # dB given to an identical image in a mean, where infinity would drown the rest
 _WINDOW, _SIGMA = 11, 1.5  # pixels, of SSIM's Gaussian

@@ -97,7 +97,9 @@ class TargetSolved(Event):
 class VariantSaved(Event):
     """A pruned UNet is on disk, complete. `size_bytes` is the weights file; `sha256` is its hash.
 
-    `mean_error` is the mean of its targets' relative errors, None for a method without calibration.
+    `mean_error` is the mean of its targets' relative errors on the calibration set,
+    `held_out_error` the same on prompts that were not calibrated on, and `noise_error` the
+    relative squared error of the UNet's predictions there; None where nothing was measured.
     """
 
     sparsity: float
@@ -108,6 +110,8 @@ class VariantSaved(Event):
     size_bytes: int
     sha256: str
     mean_error: float | None
+    held_out_error: float | None = None
+    noise_error: float | None = None
     reused: bool = False
 
 

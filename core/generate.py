@@ -22,9 +22,10 @@ from PIL import Image
 from core import pictures
 from core.errors import BadInput, Cancelled, EngineError
 from core.events import Event, ImageSaved, Phase, Progress
-from core.loading import Pipelines, default_size, defaults, variant_key
+from core.loading import Pipelines, default_size, variant_key
 from core.manifest import fingerprint
 from core.pictures import Picture, Shot
+from core.presets import defaults
 from core.preview import Previewer
 
 _OnStep = Callable[[Any, int, Any, dict[str, torch.Tensor]], dict[str, torch.Tensor]]

@@ -16,18 +16,15 @@ import torch
 from torch import Tensor
 
 from core.errors import EngineError
-
-# Four panels above the diagonal hold 5/8 of a symmetric matrix and cost 5/8 of its product;
-# narrower ones save little more and starve the matrix units.
-_PANELS = 4
-_MIN_PANEL = 256
+from core.panels import panel_width
 
 
 class Hessian:
     """Running sum of alpha * X^T X for inputs of width d.
 
     Only the blocks on and above the diagonal are kept: `panels[i]` [p, d - i * p] holds rows
-    i * p ... of the sum from column i * p on, in float32. `weight` is Z, `tokens` counts rows.
+    i * p ... of the sum from column i * p on, in float32. `first` [d] is the sum of alpha * X over
+    tokens, `weight` is Z, `tokens` counts rows.
     """
 
     def __init__(self, columns: int, device: str | torch.device = "cpu") -> None:
@@ -39,6 +36,7 @@ class Hessian:
             torch.zeros(min(step, columns - start), columns - start, device=device)
             for start in range(0, columns, step)
         ]
+        self.first = torch.zeros(columns, device=device)
 
     def add(self, X: Tensor, alpha: float) -> None:
         """Add the tokens X [..., d] at timestep weight `alpha`.
@@ -60,6 +58,7 @@ class Hessian:
             else:
                 panel.addmm_(rows, X[:, start:], alpha=alpha)
             start += panel.shape[0]
+        self.first.add_(X.sum(dim=0, dtype=self.first.dtype), alpha=alpha)
         self.weight += alpha * X.shape[0]
         self.tokens += X.shape[0]
 
@@ -91,9 +90,14 @@ class Hessian:
             )
         return H
 
+    def mean(self) -> Tensor:
+        """Weighted mean of the inputs [d], float32."""
+        return self.first / self.weight
+
     def to_tensors(self, prefix: str) -> dict[str, Tensor]:
-        """The panels by name, for a safetensors file."""
-        return {f"{prefix}.{index}": panel for index, panel in enumerate(self.panels)}
+        """The sums by name, for a safetensors file."""
+        panels = {f"{prefix}.{index}": panel for index, panel in enumerate(self.panels)}
+        return {**panels, f"{prefix}.first": self.first}
 
     def counts(self) -> dict[str, Any]:
         """`weight` and `tokens`, exact through JSON."""
@@ -109,15 +113,5 @@ class Hessian:
         """
         for index, panel in enumerate(self.panels):
             panel.copy_(tensors[f"{prefix}.{index}"])
+        self.first.copy_(tensors[f"{prefix}.first"])
         self.weight, self.tokens = float(counts["weight"]), int(counts["tokens"])
-
-
-def panel_width(columns: int) -> int:
-    """Rows of one panel of a Hessian of width `columns`."""
-    return max(_MIN_PANEL, -(-columns // _PANELS))
-
-
-def size_bytes(columns: int) -> int:
-    """Memory of the panels of one Hessian, in bytes."""
-    step = panel_width(columns)
-    return sum(4 * min(step, columns - at) * (columns - at) for at in range(0, columns, step))

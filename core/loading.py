@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import random
-from dataclasses import dataclass
 from pathlib import Path
 
 import diffusers
@@ -31,22 +30,6 @@ from core.sources import check_folder, first_line, locate, tensor_names, weight_
 # Sizes the UNet was trained for say nothing about which weights fit it.
 _NOT_ARCHITECTURE = {"sample_size"}
 _SINGLE_FILE_MARK = "conditioner.embedders.1.model."  # SDXL's second text encoder
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What a request leaves open; `size` is in pixels, None where only the model knows it."""
-
-    steps: int
-    guidance: float
-    size: int | None = None
-
-
-def defaults(model: str) -> Defaults:
-    """Return the settings a model shows its best with: steps, guidance scale and size."""
-    if model == "demo":
-        return Defaults(steps=30, guidance=demo.GUIDANCE)
-    return Defaults(steps=30, guidance=7.0)
 
 
 def default_size(pipe: StableDiffusionXLPipeline) -> int:
@@ -74,13 +57,14 @@ def held_out_prompts(model: str, n: int) -> tuple[str, ...]:
 
     Raises `BadInput` when there are fewer than `n`.
     """
-    source = demo.PROMPTS if model == "demo" else prompts.HELD_OUT
-    if n > len(source):
+    if model == "demo":
+        return tuple(demo.held_out_prompts(n))
+    if n > len(prompts.HELD_OUT):
         raise BadInput(
-            f"{n} prompts were asked for but only {len(source)} are kept for comparisons: "
-            "ask for fewer or give a file of prompts"
+            f"{n} prompts were asked for but only {len(prompts.HELD_OUT)} are kept for "
+            "comparisons: ask for fewer or give a file of prompts"
         )
-    return tuple(source[:n])
+    return tuple(prompts.HELD_OUT[:n])
 
 
 def pick_device() -> str:

@@ -21,6 +21,7 @@ VERSION = 1
 MANIFEST = "pruning.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CONFIG = "config.json"
+COMPENSATION = "compensation.safetensors"
 _REQUIRED = ("base", "method", "sparsity", "params", "dense_params", "targets", "files")
 _TARGET_REQUIRED = ("name", "kind", "units", "unit_width", "kept")
 

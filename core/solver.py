@@ -15,9 +15,10 @@ grid of steps, so it does not depend on which levels are asked for.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -32,18 +33,22 @@ _COLUMNS_PER_RANK = 128
 _DEAD = 1e-12
 _RESIDUAL_TOLERANCE = 1e-4
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Level:
     """One sparsity of a layer.
 
     `keep` [k] are the kept units, ascending; `W` [r, k * unit_width] float32 their compensated
-    columns; `error` is sqrt(tr dW H dW^T / tr W H W^T) with the undamped H.
+    columns; `error` is sqrt(tr dW H dW^T / tr W H W^T) with the undamped H. `shift` [r] is what
+    the consumer's bias gains, None without an intercept.
     """
 
     keep: Tensor
     W: Tensor
     error: float
+    shift: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,41 +75,64 @@ class _InaccurateError(ArithmeticError):
 
 
 def solve(
-    W: Tensor, H: Tensor, unit_width: int, keeps: Sequence[int], *, damping: float, name: str
+    W: Tensor,
+    H: Tensor,
+    unit_width: int,
+    keeps: Sequence[int],
+    *,
+    damping: float,
+    name: str,
+    mean: Tensor | None = None,
 ) -> Solution:
     """Levels that keep `keeps` units each (1 ... units), from one greedy run; H is undamped.
 
+    With the `mean` [d] of the inputs, the consumer's bias may change too: the loss is then that of
+    the centred inputs, H - mean mean^T, and a level's `shift` is what the bias gains.
     Works in float32. A failed factorization is tried again with ten times the damping, three
     times; after that, or when the result is not accurate, once in float64.
     Raises EngineError naming the layer when nothing helps, or when its input is unusable.
     """
-    if not bool(torch.isfinite(W).all() & torch.isfinite(H).all()):
-        raise EngineError(
-            f"the weights or the Hessian of {name} are not finite: calibrate again in a wider "
-            "number format (bfloat16 or float32)"
-        )
-    if not bool(H.diagonal().max() > 0) or bool(H.diagonal().min() < 0):
-        raise EngineError(
-            f"the Hessian of {name} has a zero or negative diagonal, so it is no second moment of "
-            "inputs: calibrate again with more prompts"
-        )
-    # Zero has no multiples: its retries start where damping is still too small to see.
-    damps = [damping, *(max(damping, 1e-5) * 10.0**power for power in (1, 2, 3))]
-    with full_precision():
-        for damp in damps:
-            try:
-                return _sweep(W.float(), H.float(), unit_width, keeps, damp)
-            except _NotPositiveError:
-                continue
-            except _InaccurateError:
-                break
-        try:
-            return _sweep(W.double(), H.double(), unit_width, keeps, damp)
-        except ArithmeticError:
-            raise EngineError(
-                f"the Hessian of {name} cannot be inverted even with damping {damp:g} in float64: "
-                "calibrate with more prompts or steps"
-            ) from None
+
+    def run(W: Tensor, H: Tensor, damp: float) -> Solution:
+        return _sweep(W, H, unit_width, keeps, damp, mean)
+
+    return _persist(run, W, H, damping, name)
+
+
+def refit(
+    W: Tensor,
+    H: Tensor,
+    unit_width: int,
+    keep: Tensor,
+    *,
+    damping: float,
+    name: str,
+    mean: Tensor | None = None,
+) -> Level:
+    """The best weights for a given choice of units `keep` [k], ascending. Arguments, retries and
+    errors are those of `solve`."""
+
+    def run(W: Tensor, H: Tensor, damp: float) -> Level:
+        columns = _columns(keep, unit_width).to(H.device)
+        H_c = centred(H, mean)
+        W_keep = compensate(W, damped(H_c, damp), columns)
+        dW = -W
+        dW[:, columns] += W_keep
+        energy = float((W @ H).mul_(W).sum(dtype=torch.float64))
+        square = float((dW @ H_c).mul_(dW).sum(dtype=torch.float64)) / energy if energy else 0.0
+        shift = None if mean is None else -(dW @ mean.to(dW)).float()
+        return Level(keep, W_keep.float(), math.sqrt(max(0.0, square)), shift)
+
+    return _persist(run, W, H, damping, name)
+
+
+def centred(H: Tensor, mean: Tensor | None) -> Tensor:
+    """H - mean mean^T, the covariance of the inputs [d, d]; H itself without a mean."""
+    if mean is None:
+        return H
+    H = torch.addr(H, mean.to(H), mean.to(H), alpha=-1)
+    H.diagonal().clamp_(min=0)
+    return H
 
 
 def damped(H: Tensor, damping: float) -> Tensor:
@@ -115,14 +143,25 @@ def damped(H: Tensor, damping: float) -> Tensor:
 
 
 def compensate(W: Tensor, H: Tensor, keep: Tensor) -> Tensor:
-    """Best weights [r, k] on the columns `keep` [k] for a given choice; H is damped.
+    """Best weights W_K + W_S M [r, k] on the columns `keep` [k] for a given choice; H is damped.
 
-    W'_K = W_K + W_S H_SK (H_KK)^-1, which depends on the choice only, not on the path to it.
+    They depend on the choice only, not on the path to it.
     """
-    removed = torch.ones(H.shape[0], dtype=torch.bool, device=H.device)
-    removed[keep] = False
+    M, removed = compensation(H, keep)
+    return W[:, keep] + W[:, removed] @ M
+
+
+def compensation(H: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """M = H_SK (H_KK)^-1 [s, k] and the removed columns S [s]; H is damped, `keep` [k] columns.
+
+    M does not depend on W: it carries any weight on the dense inputs, an adapter's too, over to
+    the kept ones.
+    """
+    gone = torch.ones(H.shape[0], dtype=torch.bool, device=H.device)
+    gone[keep] = False
+    removed = gone.nonzero().flatten()
     H_KK, H_KS = H[keep][:, keep], H[keep][:, removed]
-    return W[:, keep] + W[:, removed] @ torch.cholesky_solve(H_KS, _cholesky(H_KK)).T
+    return torch.cholesky_solve(H_KS, _cholesky(H_KK)).T, removed
 
 
 def magnitude_order(W: Tensor, unit_width: int) -> list[int]:
@@ -143,8 +182,50 @@ def full_precision() -> Iterator[None]:
         matmul.fp32_precision = before
 
 
-def _sweep(W: Tensor, H: Tensor, unit_width: int, keeps: Sequence[int], damping: float) -> Solution:
+def _persist(
+    run: Callable[[Tensor, Tensor, float], T], W: Tensor, H: Tensor, damping: float, name: str
+) -> T:
+    """`run(W, H, damping)` in float32, then with more damping, then in float64; see `solve`."""
+    if not bool(torch.isfinite(W).all() & torch.isfinite(H).all()):
+        raise EngineError(
+            f"the weights or the Hessian of {name} are not finite: calibrate again in a wider "
+            "number format (bfloat16 or float32)"
+        )
+    if not bool(H.diagonal().max() > 0) or bool(H.diagonal().min() < 0):
+        raise EngineError(
+            f"the Hessian of {name} has a zero or negative diagonal, so it is no second moment of "
+            "inputs: calibrate again with more prompts"
+        )
+    # Zero has no multiples: its retries start where damping is still too small to see.
+    damps = [damping, *(max(damping, 1e-5) * 10.0**power for power in (1, 2, 3))]
+    with full_precision():
+        for damp in damps:
+            try:
+                return run(W.float(), H.float(), damp)
+            except _NotPositiveError:
+                continue
+            except _InaccurateError:
+                break
+        try:
+            return run(W.double(), H.double(), damp)
+        except ArithmeticError:
+            raise EngineError(
+                f"the Hessian of {name} cannot be inverted even with damping {damp:g} in float64: "
+                "calibrate with more prompts or steps"
+            ) from None
+
+
+def _sweep(
+    W: Tensor,
+    H: Tensor,
+    unit_width: int,
+    keeps: Sequence[int],
+    damping: float,
+    mean: Tensor | None,
+) -> Solution:
     """The greedy run in the dtype of W and H. Raises _NotPositiveError or _InaccurateError."""
+    energy = float((W @ H).mul_(W).sum(dtype=torch.float64))
+    H = centred(H, mean)
     units = H.shape[0] // unit_width
     stops = sorted({units - keep for keep in keeps})
     order, alive = _dead_and_alive(H, unit_width)
@@ -152,15 +233,18 @@ def _sweep(W: Tensor, H: Tensor, unit_width: int, keeps: Sequence[int], damping:
     levels: dict[int, Level] = {}
     while stops and stops[0] <= len(order):  # dead units go for free: nothing to compensate
         keep = _all_but(units, order[: stops.pop(0)])
-        levels[len(keep)] = Level(keep, W[:, _columns(keep, unit_width)].float(), 0.0)
+        W_keep = W[:, _columns(keep, unit_width)]
+        levels[len(keep)] = Level(keep, W_keep.float(), 0.0, _shift(W, keep, W_keep, mean))
     if not stops:
         return Solution(levels, order, losses, damping)
 
     every = _columns(alive, unit_width).to(H.device)
-    Hinv = torch.cholesky_inverse(_cholesky(damped(H, damping)[every][:, every]))
-    left = _Survivors(W[:, every], Hinv, alive, unit_width)
+    H_alive, W_alive = damped(H, damping), W.clone()
+    if order:
+        H_alive, W_alive = H_alive[every][:, every], W[:, every]
+    left = _Survivors(W_alive, torch.cholesky_inverse(_cholesky(H_alive)), alive, unit_width)
     rank = min(_MAX_RANK, max(1, H.shape[0] // _COLUMNS_PER_RANK)) if unit_width == 1 else 1
-    error = _ErrorMeter(W, H, every, damping)
+    error = _ErrorMeter(W, H, every, damping, energy)
     while stops:
         block = left.cheapest(rank)
         V, G = left.eliminate(block)
@@ -172,7 +256,12 @@ def _sweep(W: Tensor, H: Tensor, unit_width: int, keeps: Sequence[int], damping:
         while stops and stops[0] <= len(order):
             stop = stops.pop(0)
             keep, W_keep = left.without(block[: stop - before], V, G)
-            levels[len(keep)] = Level(keep, W_keep.float(), error(keep, W_keep, losses[stop - 1]))
+            levels[len(keep)] = Level(
+                keep,
+                W_keep.float(),
+                error(keep, W_keep, losses[stop - 1]),
+                _shift(W, keep, W_keep, mean),
+            )
         if stops:
             left.drop(block, V, G)
     return Solution(levels, order, losses, damping)
@@ -237,13 +326,15 @@ class _Survivors:
 class _ErrorMeter:
     """Relative output error of a level, and a check that its weights are the best ones."""
 
-    def __init__(self, W: Tensor, H: Tensor, alive: Tensor, damping: float) -> None:
-        self.W, self.H, self.alive = W, H, alive
+    def __init__(self, W: Tensor, H: Tensor, alive: Tensor, damping: float, energy: float) -> None:
+        self.W, self.H, self.energy = W, H, energy
         self.lambda_ = damping * float(H.diagonal().mean())
-        self.energy = float((W @ H).mul_(W).sum(dtype=torch.float64))
+        self.norms = W.square().sum(dim=0, dtype=torch.float64)
+        self.alive = float(self.norms[alive].sum())
         probe = torch.randn(W.shape[0], generator=torch.Generator().manual_seed(0))
         self.probe = probe.to(W)
-        self.gradient_scale = float((self.probe @ W @ H).norm())
+        self.seen = self.probe @ W
+        self.gradient_scale = float((self.seen @ H).norm())
 
     def __call__(self, keep: Tensor, W_keep: Tensor, loss: float) -> float:
         """The error of the units `keep` with weights `W_keep`, whose damped loss is `loss`.
@@ -252,15 +343,24 @@ class _ErrorMeter:
         than the trace. Raises _InaccurateError where the gradient of the loss is not zero.
         """
         columns = _columns(keep, W_keep.shape[1] // len(keep)).to(self.W.device)
-        dW = -self.W
-        dW[:, columns] += W_keep
-        seen = self.probe @ dW
+        seen = -self.seen
+        seen[columns] += self.probe @ W_keep
         gradient = (seen @ self.H + self.lambda_ * seen)[columns]
         if not float(gradient.norm()) <= _RESIDUAL_TOLERANCE * self.gradient_scale:
             raise _InaccurateError
-        moved = float(dW[:, self.alive].square().sum(dtype=torch.float64))
+        moved = float((W_keep - self.W[:, columns]).square_().sum(dtype=torch.float64))
+        moved += self.alive - float(self.norms[columns].sum())
         square = (loss - self.lambda_ * moved) / self.energy if self.energy > 0 else 0.0
         return math.sqrt(max(0.0, square))
+
+
+def _shift(W: Tensor, keep: Tensor, W_keep: Tensor, mean: Tensor | None) -> Tensor | None:
+    """What the bias must gain so that the mean output stays: W mean - W_keep mean_K, [r]."""
+    if mean is None:
+        return None
+    mean = mean.to(W)
+    columns = _columns(keep, W_keep.shape[1] // len(keep)).to(W.device)
+    return (W @ mean - W_keep @ mean[columns]).float()
 
 
 def _cholesky(A: Tensor) -> Tensor:

@@ -7,13 +7,16 @@ the residual width above all, stays: ControlNet and T2I-Adapter weights still fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
 
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from core.errors import BadInput, EngineError
+from core.solver import Level
 from core.targets import Target, consumer_weight, find_targets
 
 
@@ -47,6 +50,60 @@ def shrink(
         # compute something else without an error.
         root.heads = root.sliceable_head_dim = len(keep)
         root.inner_dim = root.inner_kv_dim = len(keep) * target.unit_width
+
+
+def cut(
+    state: Mapping[str, Tensor], targets: Iterable[Target], levels: Mapping[str, Level]
+) -> dict[str, Tensor]:
+    """State dict of the cut UNet, on the CPU, from that of the dense one, which stays as it is.
+
+    `levels` holds each target's kept units and consumer weight by the target's name; parameters
+    that are not cut are shared. The inverse of `scatter` but for the consumers' new weights.
+    """
+    small = {name: value.detach().cpu() for name, value in state.items()}
+    for target in targets:
+        level = levels[target.name]
+        for part in target.slices:
+            name = f"{target.name}.{part.parameter}"
+            if name == f"{target.consumer}.weight":
+                small[name] = level.W.to(small[name])
+            elif name in small:
+                rows = target.indices(level.keep, part.copies)
+                small[name] = small[name].index_select(part.dim, rows)
+        bias = f"{target.consumer}.bias"
+        if level.shift is not None:
+            small[bias] = small[bias] + level.shift.to(small[bias])
+    return small
+
+
+@contextmanager
+def masked(unet: UNet2DConditionModel, levels: Mapping[Target, Level]) -> Iterator[None]:
+    """The dense UNet computing what the cut one would, for the body only: removed units get zero
+    columns in their consumer, kept ones their new weights."""
+    before = []
+    try:
+        for target, level in levels.items():
+            layer = cast(nn.Linear, unet.get_submodule(target.consumer))
+            before.append((layer, layer.weight, layer.bias))
+            W, bias = whole(layer, target, level)
+            layer.weight = nn.Parameter(W, requires_grad=False)
+            if bias is not None:
+                layer.bias = nn.Parameter(bias, requires_grad=False)
+        yield
+    finally:
+        for layer, weight, bias in before:
+            layer.weight, layer.bias = weight, bias
+
+
+def whole(layer: nn.Linear, target: Target, level: Level) -> tuple[Tensor, Tensor | None]:
+    """Weight [r, d] with zero columns for removed units, and bias [r], of a target's consumer."""
+    W = layer.weight.detach()
+    columns = target.indices(level.keep).to(W.device)
+    full = W.new_zeros(W.shape).index_copy_(1, columns, level.W.to(W))
+    bias: Tensor | None = layer.bias
+    if bias is not None and level.shift is not None:
+        bias = bias + level.shift.to(bias)
+    return full, bias
 
 
 def scatter(

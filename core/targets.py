@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -19,9 +18,8 @@ from diffusers.models.attention import BasicTransformerBlock, FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
+from core.architecture import Kind
 from core.errors import BadInput
-
-Kind = Literal["attn1", "attn2", "ff"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,18 +125,6 @@ def find_targets(unet: UNet2DConditionModel) -> list[Target]:
 def consumer_weight(unet: UNet2DConditionModel, target: Target) -> Tensor:
     """Weight W [r, d] of the target's consumer, as it is in the UNet (not a copy)."""
     return cast(nn.Linear, unet.get_submodule(target.consumer)).weight
-
-
-def units_to_keep(units: int, sparsity: float) -> int:
-    """Units left of `units` at `sparsity` in [0, 1): at least 1.
-
-    The removed share is rounded half to even, which reproduces the sizes of the published
-    OBS-Diff SDXL checkpoints (arXiv 2510.06751, Table 3). Counted in exact fractions: 0.15 means
-    15/100, not the float next to it.
-    """
-    if not 0 <= sparsity < 1:
-        raise BadInput(f"sparsity {sparsity} is outside [0, 1): ask for a share such as 0.3")
-    return max(1, units - round(units * Fraction(str(sparsity))))
 
 
 def _stages(unet: UNet2DConditionModel) -> Iterator[tuple[str, str, nn.Module]]:

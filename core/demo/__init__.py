@@ -29,3 +29,11 @@ def calibration_prompts(n: int, seed: int = 0) -> list[str]:
     from .scenes import training_captions
 
     return training_captions(n, seed)
+
+
+def held_out_prompts(n: int) -> list[str]:
+    """Return `n` captions that were never trained on: `PROMPTS`, then others drawn at random."""
+    from .scenes import held_out_captions
+
+    others = (text for text in held_out_captions(n + len(PROMPTS)) if text not in PROMPTS)
+    return [*PROMPTS, *others][:n]

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.architecture import units_to_keep
 from core.solver import damped, magnitude_order, solve
-from core.targets import units_to_keep
 from tests.bench import published
 
 pytestmark = pytest.mark.bench

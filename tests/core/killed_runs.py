@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from core import calibrate, loading, prune
+from core import calibrate, loading, solving
 from core.prune import PruneSettings, run
 
 PROMPTS = ("a red hat", "a blue cat", "two dogs", "the sea", "snow")
@@ -56,13 +56,13 @@ def main() -> None:
     loading.pick_device = lambda: "cpu"
     calibrate._SAVE_EVERY_S, calibrate._SAVE_SHARE = 0.0, 1e9  # save after every pass
     settings = PruneSettings(
-        sys.argv[1], (0.5, 0.2), prompts=PROMPTS, steps=3, guidance=5.0, batch_size=2
+        sys.argv[1], (0.5, 0.2), prompts=PROMPTS, steps=3, guidance=5.0, batch_size=2, held_out=2
     )
     loading.load_pipeline(sys.argv[1], device="cpu", dtype=torch.float32)  # imports what it needs
     plans: list[tuple[int, tuple[Any, str, int, bool] | None]] = [
         (5, None),  # in the first batch
         (-1, (os, "replace", 3, False)),  # the sums are written, but not under their name
-        (-1, (prune, "save_sums", 2, True)),
+        (-1, (solving, "save_sums", 2, True)),
         (12, None),
         (-1, (os, "replace", 4, False)),  # a target is solved, but not under its name
         (16, None),  # among the targets

@@ -37,7 +37,9 @@ def save_cut(unet: UNet2DConditionModel, folder: Path, dtype: torch.dtype) -> di
         shrink(unet, target, kept[target.name])
     described = [{**target.to_dict(), "unit_width": target.unit_width} for target in targets]
     facts = {"base": "tiny", "method": "obs", "sparsity": 0.1, "dense_params": 1}
-    return save_variant(folder, unet, {**facts, "targets": described}, kept, dtype)
+    return save_variant(
+        folder, unet.state_dict(), unet, {**facts, "targets": described}, kept, dtype
+    )
 
 
 @pytest.fixture
@@ -78,7 +80,9 @@ def test_two_saves_are_equal_and_know_no_working_folder(
     save_cut_again = load_unet(tmp_path / "s10")
     facts = read_manifest(tmp_path / "s10")
     kept = {t["name"]: torch.tensor(decode_kept(t["kept"], t["units"])) for t in facts["targets"]}
-    save_variant(tmp_path / "elsewhere" / "s10", save_cut_again, facts, kept, torch.float32)
+    state = save_cut_again.state_dict()
+    folder = tmp_path / "elsewhere" / "s10"
+    save_variant(folder, state, save_cut_again, facts, kept, torch.float32)
     for file in sorted((tmp_path / "s10" / "unet").iterdir()):
         assert file.read_bytes() == (tmp_path / "elsewhere/s10/unet" / file.name).read_bytes()
         assert str(tmp_path).encode() not in file.read_bytes()

@@ -114,7 +114,7 @@ def make_variant(folder: Path, cut: int) -> str:
         "dense_params": dense_params,
         "targets": targets,
     }
-    save_variant(folder, unet, facts, kept, torch.float32)
+    save_variant(folder, unet.state_dict(), unet, facts, kept, torch.float32)
     return str(folder)
 
 

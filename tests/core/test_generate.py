@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core import demo, generate, loading, pictures, preview
+from core import demo, generate, loading, pictures, presets, preview
 from core.errors import BadInput, Cancelled, EngineError
 from core.events import Event, ImageSaved, Phase, Progress, StepPreview
 from core.generate import GenerateSettings
@@ -166,7 +166,7 @@ def test_what_is_left_open_is_the_models_choice(pipes: loading.Pipelines, tmp_pa
     record = json.loads(Path(image.path).with_suffix(".json").read_text())
     assert record["guidance"] == demo.GUIDANCE
     assert record["size"] == 64
-    assert loading.defaults("owner/name").guidance == 7.0
+    assert presets.defaults("owner/name").guidance == 7.0
 
 
 def test_previews_are_small_pictures(

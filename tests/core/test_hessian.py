@@ -9,7 +9,8 @@ import torch
 
 from core.checkpoint import read_tensors, write_tensors
 from core.errors import EngineError
-from core.hessian import Hessian, size_bytes
+from core.hessian import Hessian
+from core.panels import size_bytes
 
 
 def tokens(n: int, d: int, seed: int = 0) -> torch.Tensor:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import StableDiffusionXLPipeline
 
 from core import loading, prune
-from core.calibrate import Calibration, Denoising, calibrate
+from core.calibrate import Walk, calibrate
 from core.checkpoint import load_unet
 from core.errors import BadInput, Cancelled
 from core.events import Event, Note, Phase, Progress, TargetsFound, TargetSolved, VariantSaved
-from core.hessian import Hessian, size_bytes
+from core.hessian import Hessian
 from core.manifest import MANIFEST, decode_kept, read_manifest
-from core.prune import PruneSettings, memory_groups, run, variant_name
+from core.panels import size_bytes
+from core.prune import PruneSettings, run, variant_name
+from core.settings import memory_groups, rounds
 from core.targets import consumer_weight, find_targets
+from core.trajectory import Course, Trajectories
 
 PROMPTS = ("a red hat", "a blue cat", "two dogs", "the sea", "snow")
 
@@ -34,6 +39,7 @@ def settings(tiny_model: Path) -> PruneSettings:
         steps=3,
         guidance=5.0,
         batch_size=2,
+        held_out=2,
     )
 
 
@@ -69,11 +75,12 @@ def test_the_events_tell_the_whole_story(
         ("load", 1, 0),
         ("calibrate", 9, 0),
         ("solve", 12, 0),
+        ("check", 15, 0),
         ("save", 2, 0),
     ]
     for at, phase in enumerate(phases):
         assert [name for name, _ in phase.following] == [later.name for later in phases[at + 1 :]]
-    assert phases[1].following == (("solve", 12), ("save", 2))
+    assert phases[1].following == (("solve", 12), ("check", 15), ("save", 2))
     (found,) = (event.targets for event in events if isinstance(event, TargetsFound))
     solved = [event for event in events if isinstance(event, TargetSolved)]
     assert [event.name for event in solved] == [target["name"] for target in found]
@@ -90,6 +97,10 @@ def test_the_events_tell_the_whole_story(
         assert variant.params < variant.dense_params
         errors = [event.error[str(variant.sparsity)] for event in solved]
         assert variant.mean_error == pytest.approx(sum(errors) / len(errors))
+        assert variant.held_out_error is not None
+        assert variant.noise_error is not None
+        assert 0 < variant.noise_error < 1
+        assert variant.held_out_error > 0.5 * variant.mean_error
     progress = [event for event in events if isinstance(event, Progress)]
     assert [event.done for event in progress if event.total == 9] == list(range(1, 10))
     assert any(isinstance(event, Note) and "tokens per input" in event.text for event in events)
@@ -128,10 +139,11 @@ def test_obs_beats_magnitude_on_other_prompts_in_every_target(
     assert all(event.error == {} for event in events if isinstance(event, TargetSolved))
     assert all(event.mean_error is None for event in events if isinstance(event, VariantSaved))
     pipe = StableDiffusionXLPipeline.from_pretrained(settings.model, add_watermarker=False)
-    other = Calibration(("a tall tree", "rain", "an egg"), 3, 5.0, 16, 99, "uniform", 3)
+    other = Course(("a tall tree", "rain", "an egg"), 3, 5.0, 16, 99, 3)
+    walk = Walk(Trajectories(pipe, other, tmp_path / "other", "key"), range(3), "uniform")
     targets = find_targets(pipe.unet)
     hessians = {target: Hessian(target.columns) for target in targets}
-    list(calibrate(Denoising(pipe, other), hessians, 0, lambda done: None, lambda: False))
+    list(calibrate(walk, hessians, 0, lambda done: None, lambda: False))
     for level in ("s20", "s50"):
         pair = []
         for folder in (obs_folder, tmp_path):
@@ -154,10 +166,13 @@ def test_a_second_run_reuses_everything_and_other_sparsities_the_calibration(
 ) -> None:
     go(settings, tmp_path)
     before = files(tmp_path)
-    monkeypatch.setattr(Denoising, "walk", None)  # any forward pass would fail
+    forward = Trajectories.forward
+    monkeypatch.setattr(Trajectories, "forward", None)  # any forward pass would fail
     again = go(settings, tmp_path)
     assert all(event.reused for event in again if isinstance(event, TargetSolved | VariantSaved))
     assert files(tmp_path) == before
+    monkeypatch.setattr(Walk, "after", None)  # other sparsities need no calibration
+    monkeypatch.setattr(Trajectories, "forward", forward)
     more = go(replace(settings, sparsities=(0.5, 0.3)), tmp_path)
     assert [
         (event.sparsity, event.reused) for event in more if isinstance(event, VariantSaved)
@@ -173,7 +188,7 @@ def test_other_settings_never_touch_a_variant_that_is_there(
 ) -> None:
     folder, _ = undisturbed
     before = files(folder)
-    with pytest.raises(BadInput, match=r"s50 holds a variant made with other settings"):
+    with pytest.raises(BadInput, match=r"s20 holds a variant made with other settings"):
         list(run(replace(settings, seed=1), folder / "out", tmp_path, lambda: False))
     assert files(folder) == before
 
@@ -201,9 +216,11 @@ def test_groups_that_fit_less_memory_give_the_same_files(
     assert [(p.name, p.total) for p in phases] == [
         ("load", 1),
         *[("calibrate", 9), ("solve", 6)] * 2,
+        ("check", 15),
         ("save", 2),
     ]
-    assert phases[1].following == (("solve", 6), ("calibrate", 9), ("solve", 6), ("save", 2))
+    ahead = (("solve", 6), ("calibrate", 9), ("solve", 6), ("check", 15), ("save", 2))
+    assert phases[1].following == ahead
     assert files(tmp_path) == files(undisturbed[0])
 
 
@@ -212,6 +229,51 @@ def test_groups_keep_the_order_and_the_budget(undisturbed: tuple[Path, list[Even
     groups = memory_groups(targets, 1.0)  # nothing fits: one each
     assert [len(group) for group in groups] == [1] * 12
     assert [target for group in groups for target in group] == targets
+
+
+def test_packages_are_runs_of_blocks_and_only_the_first_is_shared_by_all_sparsities(
+    undisturbed: tuple[Path, list[Event]],
+) -> None:
+    targets = find_targets(load_unet(undisturbed[0] / "out" / "s20"))
+    one, *later = rounds(targets, (0.5, 0.2), 3, math.inf)
+    assert (one.sparsities, one.before) == ((0.2, 0.5), ())
+    assert [this.sparsities for this in later] == [(0.2,), (0.2,), (0.5,), (0.5,)]
+    for this in later:
+        assert [*this.before, *this.targets] == targets[: len(this.before) + len(this.targets)]
+    assert [*later[-1].before, *later[-1].targets] == targets
+
+
+@pytest.mark.parametrize("change", [{"packages": 2}, {"allocate": "loss"}])
+def test_other_schemes_run_resume_and_differ(
+    settings: PruneSettings,
+    undisturbed: tuple[Path, list[Event]],
+    tmp_path: Path,
+    change: dict[str, Any],
+) -> None:
+    asked = replace(settings, **change)
+    straight = tmp_path / "straight"
+    events = go(asked, straight)
+    phases = [event.name for event in events if isinstance(event, Phase)]
+    by_scheme = {
+        "packages": ["calibrate", "solve"] * 3,
+        "allocate": ["calibrate", "order", "probe", "solve"],
+    }
+    (scheme,) = change
+    assert phases == ["load", *by_scheme[scheme], "check", "save"]
+    for phase in [event for event in events if isinstance(event, Phase)]:
+        after = phases[phases.index(phase.name) :] if phase.name == "check" else None
+        assert after is None or [name for name, _ in phase.following] == after[1:]
+    for stop in (4, 13, 5):
+        asks = iter(range(10_000))
+        with pytest.raises(Cancelled):
+            list(
+                run(asked, tmp_path / "out", tmp_path / "work", lambda a=asks, s=stop: next(a) > s)
+            )
+    go(asked, tmp_path)
+    assert files(tmp_path) == files(straight)
+    ours, uniform = read_manifest(straight / "out/s50"), read_manifest(undisturbed[0] / "out/s50")
+    assert ours["targets"] != uniform["targets"]
+    assert ours["params"] <= uniform["params"]
 
 
 @pytest.mark.parametrize("after", [0, 4, 12, 21])
@@ -260,6 +322,13 @@ def test_wrong_settings_are_refused_at_once() -> None:
         {"steps": 0},
         {"damping": -1.0},
         {"timestep_weights": "steep"},
+        {"packages": 0},
+        {"token_budget": 0},
+        {"held_out": -1},
+        {"allocate": "best"},
+        {"allocate": "loss", "budget": "watts"},
+        {"allocate": "loss", "packages": 2},
+        {"allocate": "loss", "method": "magnitude"},
     ):
         with pytest.raises(BadInput):
             PruneSettings(**{"model": "demo", "sparsities": (0.3,), **wrong})  # type: ignore[arg-type]

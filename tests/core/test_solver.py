@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core.errors import EngineError
-from core.solver import Solution, compensate, damped, magnitude_order, solve
+from core.solver import (
+    Solution,
+    compensate,
+    compensation,
+    damped,
+    magnitude_order,
+    refit,
+    solve,
+)
 
 DAMPING = 0.01
 seeds = st.integers(0, 2**16)
@@ -251,3 +259,56 @@ def test_obs_beats_magnitude_on_other_tokens_and_magnitude_has_its_order() -> No
     kept = torch.tensor(sorted(order[19:]))
     H = test.T @ test / 1024
     assert loss(W, H, level.W, level.keep) < 0.5 * loss(W, H, W[:, kept], kept)
+
+
+def inputs(n: int, d: int, shift: float, seed: int = 3) -> torch.Tensor:
+    g = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(d, d, generator=g, dtype=torch.float64)
+    return torch.randn(n, d, generator=g, dtype=torch.float64) @ mixing / d**0.5 + shift
+
+
+def test_an_intercept_is_the_least_squares_fit_with_a_constant() -> None:
+    X = inputs(200, 12, 0.7)
+    W = torch.randn(5, 12, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    H, mean = X.T @ X / len(X), X.mean(dim=0)
+    level = solve(W, H, 1, [8], damping=0.0, name="layer", mean=mean).levels[8]
+    assert level.shift is not None
+    constant = torch.cat([X[:, level.keep], torch.ones(len(X), 1, dtype=torch.float64)], dim=1)
+    best = torch.linalg.lstsq(constant, X @ W.T).solution
+    torch.testing.assert_close(level.W.double(), best[:-1].T, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(level.shift.double(), best[-1], rtol=1e-4, atol=1e-4)
+    residual = (constant @ best - X @ W.T).square().sum() / (X @ W.T).square().sum()
+    assert level.error == pytest.approx(float(residual.sqrt()), rel=1e-3)
+    # Never worse than without: the constant may be zero.
+    plain = refit(W, H, 1, level.keep, damping=0.0, name="layer")
+    assert level.error < plain.error
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.7])
+def test_a_refit_of_a_level_is_that_level(shift: float) -> None:
+    X = inputs(300, 32, shift)
+    W = torch.randn(6, 32, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    H, mean = X.T @ X / len(X), X.mean(dim=0) if shift else None
+    for width, kept in ((1, 20), (8, 3)):
+        level = solve(W, H, width, [kept], damping=0.01, name="layer", mean=mean).levels[kept]
+        again = refit(W, H, width, level.keep, damping=0.01, name="layer", mean=mean)
+        torch.testing.assert_close(again.W, level.W, rtol=1e-4, atol=1e-5)
+        assert again.error == pytest.approx(level.error, rel=1e-3)
+        assert (again.shift is None) == (level.shift is None) == (mean is None)
+        if again.shift is not None and level.shift is not None:
+            torch.testing.assert_close(again.shift, level.shift, rtol=1e-4, atol=1e-5)
+
+
+def test_the_compensation_matrix_carries_any_weight_over() -> None:
+    X = inputs(100, 10, 0.0)
+    H = damped(X.T @ X / len(X), 0.01)
+    keep = torch.tensor([0, 3, 4, 8])
+    M, removed = compensation(H, keep)
+    assert removed.tolist() == [1, 2, 5, 6, 7, 9]
+    g = torch.Generator().manual_seed(6)
+    W = torch.randn(4, 10, generator=g, dtype=torch.float64)
+    BA = torch.randn(4, 2, generator=g, dtype=torch.float64) @ torch.randn(
+        2, 10, generator=g, dtype=torch.float64
+    )
+    carried = compensate(W, H, keep) + BA[:, keep] + BA[:, removed] @ M
+    torch.testing.assert_close(carried, compensate(W + BA, H, keep), rtol=1e-12, atol=1e-12)

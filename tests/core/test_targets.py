@@ -6,9 +6,10 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from core.architecture import units_to_keep
 from core.errors import BadInput
 from core.surgery import shrink
-from core.targets import find_targets, units_to_keep
+from core.targets import find_targets
 
 SDXL = {
     "sample_size": 128,
@@ -69,14 +70,6 @@ def test_targets_are_in_forward_order_and_name_their_modules(unet: UNet2DConditi
         added_cond_kwargs={"text_embeds": torch.zeros(1, 16), "time_ids": torch.zeros(1, 6)},
     )
     assert called == [target.name for target in targets]
-
-
-def test_rounding_is_half_to_even_in_exact_fractions() -> None:
-    assert [units_to_keep(10, s) for s in (0.15, 0.25, 0.35)] == [8, 8, 6]
-    assert units_to_keep(100, 0.29) == 71  # 0.29 * 100 is 28.999999999999996 in floats
-    assert units_to_keep(2, 0.9) == 1
-    with pytest.raises(BadInput, match=r"sparsity 1\.0 is outside"):
-        units_to_keep(10, 1.0)
 
 
 def test_a_model_that_cannot_be_cut_is_refused_by_name(unet: UNet2DConditionModel) -> None:
