@@ -62,6 +62,11 @@ class Paths:
     def log(self, ulid: str, attempt: int) -> Path:
         return self.job(ulid) / "attempts" / str(attempt) / "log.txt"
 
+    @property
+    def hessians(self) -> Path:
+        """Finished calibrations that later jobs reuse, a folder each."""
+        return self.home / "cache" / "hessians"
+
     def lock(self, device: str) -> Path:
         """The lock of one device ("cpu", or a GPU's UUID): its holder owns the device."""
         return self.home / "locks" / f"{device}.lock"

@@ -15,6 +15,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from obstui.errors import Problem
@@ -22,10 +23,13 @@ from obstui.text import label, one_line, plain
 
 SPEC_VERSION = 1
 MAX_PROMPTS = 10_000
-MAX_PROMPT_FILE_BYTES = 4 << 20
+DEFAULT_PROMPTS = {"prune": 100, "compare": 8}
+"""How many prompts of a longer list a job takes, by its kind; pictures are made of all."""
 
 TIMESTEP_WEIGHTS = ("uniform", "linear_increase", "linear_decrease", "log_increase", "log_decrease")
 METHODS = ("obs", "magnitude")
+ALLOCATIONS = ("uniform", "loss")
+BUDGETS = ("params", "flops")
 
 _VARIANT = re.compile(r"^(?P<job>[1-9]\d{0,17})@(?P<percent>\d{1,2}(?:\.\d{1,2})?)$")
 _HUB_ID = re.compile(r"^(?:modelscope:)?[\w.-]+/[\w.-]+$")
@@ -72,6 +76,9 @@ def _prompts(value: Any) -> Any:
 
 Sparsities = Annotated[tuple[float, ...], BeforeValidator(_sparsities)]
 Prompts = Annotated[tuple[str, ...], BeforeValidator(_prompts), Field(max_length=MAX_PROMPTS)]
+Packages = Annotated[
+    int, BeforeValidator(lambda value: 1 if value == "auto" else value), Field(ge=1, le=64)
+]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
 Guidance = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
@@ -113,11 +120,22 @@ class PruneSpec(_Spec):
     sparsity: Sparsities = (0.2,)
     method: Literal["obs", "magnitude"] = "obs"
     prompts: Prompts = ()
-    num_prompts: Annotated[int, Field(ge=1, le=MAX_PROMPTS)] = 100
+    num_prompts: Annotated[int, Field(ge=1, le=MAX_PROMPTS)] = DEFAULT_PROMPTS["prune"]
     timestep_weights: Literal[
         "uniform", "linear_increase", "linear_decrease", "log_increase", "log_decrease"
     ] = "log_decrease"
     damping: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.01
+    packages: Packages = 1
+    token_budget: Annotated[int, Field(ge=1, le=100_000)] = 64
+    allocate: Literal["uniform", "loss"] = "uniform"
+    budget: Literal["params", "flops"] = "params"
+    held_out: Annotated[int, Field(ge=0, le=32)] = 8
+
+    @model_validator(mode="after")
+    def _one_dense_calibration(self) -> PruneSpec:
+        if self.allocate == "loss" and (self.method != "obs" or self.packages > 1):
+            raise ValueError("allocation by loss needs method obs and one package")
+        return self
 
     @property
     def title(self) -> str:
@@ -150,7 +168,7 @@ class CompareSpec(_Spec):
     kind: Literal["compare"] = "compare"
     variants: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
     prompts: Prompts = ()
-    num_prompts: Annotated[int, Field(ge=1, le=MAX_PROMPTS)] = 8
+    num_prompts: Annotated[int, Field(ge=1, le=MAX_PROMPTS)] = DEFAULT_PROMPTS["compare"]
     negative: Annotated[str, Field(max_length=10_000)] = ""
     count: Annotated[int, Field(ge=1, le=1000, description="seeds per prompt")] = 1
 
@@ -242,26 +260,6 @@ def check_model(model: str) -> str:
         f"No model {shown}: give demo, a hub id (owner/name), modelscope:owner/name, "
         "a pipeline folder or a .safetensors file."
     )
-
-
-def read_prompt_file(path: Path) -> tuple[str, ...]:
-    """One prompt a line; blank lines are skipped. Raises BadSpec."""
-    shown = one_line(str(path), limit=120)
-    try:
-        size = path.stat().st_size
-        if size > MAX_PROMPT_FILE_BYTES:
-            raise BadSpec(f"The prompt file {shown} has {size >> 20} MiB: at most 4 are read.")
-        text = path.read_text(encoding="utf-8")
-    except OSError as err:
-        raise BadSpec(f"Cannot read the prompt file {shown}: {err.strerror}.") from None
-    except UnicodeDecodeError as err:
-        raise BadSpec(f"The prompt file {shown} is not UTF-8 text (byte {err.start}).") from None
-    prompts = tuple(line.strip() for line in text.splitlines() if line.strip())
-    if not prompts:
-        raise BadSpec(f"The prompt file {shown} is empty: write one prompt a line.")
-    if len(prompts) > MAX_PROMPTS:
-        raise BadSpec(f"The prompt file {shown} has {len(prompts)} prompts: at most {MAX_PROMPTS}.")
-    return prompts
 
 
 def check_variant(variant: str) -> str:

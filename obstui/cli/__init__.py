@@ -18,6 +18,7 @@ _COMMANDS = {
     ),
     "generate": ("obstui.cli.queueing", "Queue pictures with a dense model or a variant."),
     "compare": ("obstui.cli.queueing", "Queue a comparison of the dense model with its variants."),
+    "plan": ("obstui.cli.plan", "What a job would take: parameters, FLOP, VRAM, disk, time."),
     "ls": ("obstui.cli.jobs", "List jobs, newest first."),
     "show": ("obstui.cli.jobs", "Show one job: state, result, what went wrong."),
     "logs": ("obstui.cli.jobs", "Print what a job's process wrote."),

@@ -10,7 +10,11 @@ import click
 
 from obstui.cli.output import as_dict, emit, json_option, say, title
 from obstui.config import Paths
+from obstui.prompt_files import read_prompts
 from obstui.specs import (
+    ALLOCATIONS,
+    BUDGETS,
+    DEFAULT_PROMPTS,
     METHODS,
     TIMESTEP_WEIGHTS,
     CompareSpec,
@@ -19,93 +23,161 @@ from obstui.specs import (
     check_model,
     check_variant,
     parse,
-    read_prompt_file,
     variant_id,
 )
 from obstui.store import JobView, Reader, Store
+from obstui.text import one_line
 
 Command = Callable[..., Any]
+Spec = PruneSpec | GenerateSpec | CompareSpec
+
+_model_options = (
+    click.option("--name", default="", help="A label of your own."),
+    click.option("--seed", type=int, default=0, show_default=True),
+    click.option("--size", type=int, help="Pixels a side (default: the model's own)."),
+    click.option("--guidance", type=float, help="Guidance scale (default: the model's own)."),
+    click.option("--steps", type=int, help="Denoising steps (default: the model's own)."),
+    click.option(
+        "--model",
+        default="demo",
+        show_default=True,
+        help="demo, a hub id, modelscope:ID, a folder or a .safetensors file.",
+    ),
+)
+_prompt_file = click.Path(path_type=Path)
+_layouts = "text (one a line), .tsv, .csv or COCO's .json."
 
 
-def _common(command: Command) -> Command:
-    """The options that every kind of job has."""
-    for option in (
-        click.option("--wait", is_flag=True, help="Wait for the job; start a worker if none runs."),
-        json_option,
-        click.option("--name", default="", help="A label of your own."),
-        click.option("--seed", type=int, default=0, show_default=True),
-        click.option("--size", type=int, help="Pixels a side (default: the model's own)."),
-        click.option("--guidance", type=float, help="Guidance scale (default: the model's own)."),
-        click.option("--steps", type=int, help="Denoising steps (default: the model's own)."),
-        click.option(
-            "--model",
-            default="demo",
-            show_default=True,
-            help="demo, a hub id, modelscope:ID, a folder or a .safetensors file.",
-        ),
-    ):
-        command = option(command)
-    return command
+def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator that adds `options`; help lists them from the last to the first."""
+
+    def decorate(command: Command) -> Command:
+        for option in options:
+            command = option(command)
+        return command
+
+    return decorate
+
+
+prune_options = _with(
+    click.option("--held-out", type=int, default=8, show_default=True,
+                 help="Other prompts to measure the result on; 0: none."),
+    click.option("--budget", type=click.Choice(BUDGETS), default="params", show_default=True,
+                 help="What --allocate loss keeps equal to the uniform share."),
+    click.option("--allocate", type=click.Choice(ALLOCATIONS), default="uniform",
+                 show_default=True,
+                 help="The same share of every module, or more where it costs least."),
+    click.option("--token-budget", type=int, default=64, show_default=True,
+                 help="Tokens a column drawn from the calibration."),
+    click.option("--packages", default="auto", show_default=True,
+                 help="Parts calibrated one after the other, each on a model whose earlier parts "
+                 "are pruned; auto: one."),
+    click.option("--damping", type=float, default=0.01, show_default=True,
+                 help="Share of H's mean diagonal added to it."),
+    click.option("--timestep-weights", type=click.Choice(TIMESTEP_WEIGHTS), default="log_decrease",
+                 show_default=True),
+    click.option("--num-prompts", type=int, help="How many of them [default: 100]."),
+    click.option("--prompts", type=_prompt_file, help=f"Calibration prompts: {_layouts}"),
+    click.option("--method", type=click.Choice(METHODS), default="obs", show_default=True),
+    click.option("--sparsity", default="0.2", show_default=True, help="Fractions: 0.1,0.2,0.3."),
+    *_model_options,
+)  # fmt: skip
+generate_options = _with(
+    click.option("--count", type=int, default=1, show_default=True, help="Pictures per prompt."),
+    click.option("--negative", default="", help="What to avoid."),
+    click.option("--variant", help='A pruned variant: its id ("12@30") or folder.'),
+    click.option("--num-prompts", type=int, help="How many of the file's [default: all]."),
+    click.option("--prompts", "file", type=_prompt_file, help=f"Prompts: {_layouts}"),
+    click.option("--prompt", "prompts", multiple=True, help="What to paint; may be repeated."),
+    *_model_options,
+)
+compare_options = _with(
+    click.option("--count", type=int, default=1, show_default=True, help="Seeds per prompt."),
+    click.option("--negative", default="", help="What to avoid."),
+    click.option("--num-prompts", type=int, help="How many of them [default: 8]."),
+    click.option("--prompts", type=_prompt_file, help=f"Prompts: {_layouts}"),
+    click.option(
+        "--variants", required=True, help='Ids or folders, comma separated: "12@10,12@30".'
+    ),
+    *_model_options,
+)
+_queue_options = _with(
+    click.option("--wait", is_flag=True, help="Wait for the job; start a worker if none runs."),
+    json_option,
+)
 
 
 @click.command()
-@_common
-@click.option("--sparsity", default="0.2", show_default=True, help="Fractions: 0.1,0.2,0.3.")
-@click.option("--method", type=click.Choice(METHODS), default="obs", show_default=True)
-@click.option("--prompts", type=click.Path(path_type=Path), help="Calibration prompts, one a line.")
-@click.option("--num-prompts", type=int, help="How many of them [default: 100].")
-@click.option("--timestep-weights", type=click.Choice(TIMESTEP_WEIGHTS), default="log_decrease",
-              show_default=True)  # fmt: skip
-@click.option("--damping", type=float, default=0.01, show_default=True,
-              help="Share of H's mean diagonal added to it.")  # fmt: skip
+@prune_options
+@_queue_options
 @click.pass_obj
-def prune(paths: Paths, /, prompts: Path | None, num_prompts: int | None, **options: Any) -> None:
+def prune(paths: Paths, /, wait: bool, as_json: bool, **options: Any) -> None:
     """Queue a pruning job: one calibration, one or more sparsities."""
+    _queue(paths, prune_spec(**options), wait=wait, as_json=as_json)
+
+
+@click.command()
+@generate_options
+@_queue_options
+@click.pass_obj
+def generate(paths: Paths, /, wait: bool, as_json: bool, **options: Any) -> None:
+    """Queue pictures with a dense model or a variant."""
+    _queue(paths, generate_spec(**options), wait=wait, as_json=as_json)
+
+
+@click.command()
+@compare_options
+@_queue_options
+@click.pass_obj
+def compare(paths: Paths, /, wait: bool, as_json: bool, **options: Any) -> None:
+    """Queue a comparison of the dense model with its variants: same prompts, same seeds."""
+    _queue(paths, compare_spec(**options), wait=wait, as_json=as_json)
+
+
+def prune_spec(prompts: Path | None, num_prompts: int | None, **options: Any) -> Spec:
+    """The job that `prune_options` describe. Raises BadSpec, NoSuchModel; so do the next two."""
     if prompts:
-        options["prompts"] = read_prompt_file(prompts)
-        options["num_prompts"] = min(num_prompts or 100, len(options["prompts"]))
+        options["prompts"] = _read(
+            prompts, DEFAULT_PROMPTS["prune"] if num_prompts is None else num_prompts
+        )
+        options["num_prompts"] = len(options["prompts"])
     elif num_prompts is not None:
         options["num_prompts"] = num_prompts
-    _queue(paths, "prune", options)
+    return checked({"kind": "prune", **options})
 
 
-@click.command()
-@_common
-@click.option("--prompt", "prompts", multiple=True, help="What to paint; may be repeated.")
-@click.option("--prompts", "file", type=click.Path(path_type=Path), help="Prompts, one a line.")
-@click.option("--variant", help='A pruned variant: its id ("12@30") or folder.')
-@click.option("--negative", default="", help="What to avoid.")
-@click.option("--count", type=int, default=1, show_default=True, help="Pictures per prompt.")
-@click.pass_obj
-def generate(paths: Paths, /, prompts: tuple[str, ...], file: Path | None, **options: Any) -> None:
-    """Queue pictures with a dense model or a variant."""
-    options["prompts"] = prompts + (read_prompt_file(file) if file else ())
+def generate_spec(
+    prompts: tuple[str, ...], file: Path | None, num_prompts: int | None, **options: Any
+) -> Spec:
+    """The job that `generate_options` describe."""
+    options["prompts"] = prompts + (_read(file, num_prompts) if file else ())
     if not options["prompts"]:
         raise click.UsageError("Nothing to paint: give --prompt TEXT or --prompts FILE.")
-    _queue(paths, "generate", options)
+    return checked({"kind": "generate", **options})
 
 
-@click.command()
-@_common
-@click.option("--variants", required=True, help='Ids or folders, comma separated: "12@10,12@30".')
-@click.option("--prompts", type=click.Path(path_type=Path), help="Prompts, one a line.")
-@click.option("--num-prompts", type=int, help="How many of them [default: 8].")
-@click.option("--negative", default="", help="What to avoid.")
-@click.option("--count", type=int, default=1, show_default=True, help="Seeds per prompt.")
-@click.pass_obj
-def compare(
-    paths: Paths, /, variants: str, prompts: Path | None, num_prompts: int | None, **options: Any
-) -> None:
-    """Queue a comparison of the dense model with its variants: same prompts, same seeds."""
+def compare_spec(
+    variants: str, prompts: Path | None, num_prompts: int | None, **options: Any
+) -> Spec:
+    """The job that `compare_options` describe."""
     options["variants"] = [v.strip() for v in variants.split(",") if v.strip()]
     if prompts:
-        options["prompts"] = read_prompt_file(prompts)
+        options["prompts"] = _read(prompts, num_prompts)
     if prompts or num_prompts is not None:
         options["num_prompts"] = num_prompts or len(options["prompts"])
-    _queue(paths, "compare", options)
+    return checked({"kind": "compare", **options})
 
 
-def checked(data: dict[str, Any]) -> PruneSpec | GenerateSpec | CompareSpec:
+def _read(path: Path, first: int | None) -> tuple[str, ...]:
+    if first is not None and first < 1:
+        raise click.UsageError(f"--num-prompts {first}: take at least 1.")
+    found = read_prompts(path, first)
+    if found.skipped:
+        say(f"Skipped prompts of {one_line(path, limit=120)}: {found.skipped}.")
+    return found.prompts
+
+
+def checked(data: dict[str, Any]) -> Spec:
     """A spec whose model and variant folders exist. Raises BadSpec, NoSuchModel."""
     spec = parse(data)
     update: dict[str, Any] = {"model": check_model(spec.model)}
@@ -116,10 +188,7 @@ def checked(data: dict[str, Any]) -> PruneSpec | GenerateSpec | CompareSpec:
     return spec.model_copy(update=update)
 
 
-def _queue(paths: Paths, kind: str, options: dict[str, Any]) -> None:
-    wait, as_json = options.pop("wait"), options.pop("as_json")
-    spec = checked({"kind": kind, **options})
-
+def _queue(paths: Paths, spec: Spec, *, wait: bool, as_json: bool) -> None:
     store = Store.open(paths.ensure())
     try:
         job = store.enqueue(spec)

@@ -86,7 +86,10 @@ class Fold:
             case "targets_found":
                 self._found = list(p["targets"])
             case "target_solved":
-                self._solved[p["name"]] = p
+                # Packages after the first are solved for every sparsity by itself.
+                known = self._solved.get(p["name"], {})
+                merged = {key: {**known.get(key, {}), **p[key]} for key in ("kept", "error")}
+                self._solved[p["name"]] = {**p, **merged}
             case "image_saved":
                 self._images[p["path"]] = p
             case "model_measured":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from obstui import specs
+from obstui.prompt_files import read_prompts
 
 KINDS = (
     ("prune", "prune: make smaller variants of a model"),
@@ -73,7 +74,9 @@ def spec_data(kind: str, answers: Mapping[str, Any]) -> dict[str, Any]:
         if kind in field.kinds and field.key != "prompt_file" and value not in ("", None, [], ()):
             data[field.key] = _typed(field.key, value)
     if "prompts" not in data and (path := answers.get("prompt_file")):
-        data["prompts"] = specs.read_prompt_file(Path(path).expanduser())
+        first = data.get("num_prompts", specs.DEFAULT_PROMPTS.get(kind))
+        wanted = first if isinstance(first, int) and first > 0 else None
+        data["prompts"] = read_prompts(Path(path).expanduser(), wanted).prompts
     return data
 
 

@@ -113,6 +113,7 @@ class Attempt:
             variants=claim.variants,
             output=str(output),
             work=str(work),
+            hessians=str(paths.hessians),
             log=str(log),
         )
         path = log.with_name("order.json")

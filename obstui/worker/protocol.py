@@ -39,6 +39,7 @@ class Order:
     variants: dict[str, str]
     output: str
     work: str
+    hessians: str
     log: str
 
     def save(self, path: Path) -> None:

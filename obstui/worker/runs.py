@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import torch
 
-from core import evaluate, generate, loading, prune
+from core import evaluate, generate, presets, prune
 from core.errors import BadInput
 from core.events import Event, ImageSaved, ModelMeasured, VariantSaved
 from core.loading import Pipelines
@@ -62,7 +62,7 @@ def _cores() -> int:
 def _prune(
     spec: PruneSpec, order: Order, output: Path, cancelled: Callable[[], bool], tell: Tell
 ) -> Result:
-    own = loading.defaults(spec.model)
+    own = presets.defaults(spec.model)
     settings = prune.PruneSettings(
         model=spec.model,
         sparsities=spec.sparsity,
@@ -75,9 +75,14 @@ def _prune(
         seed=spec.seed,
         timestep_weights=spec.timestep_weights,
         damping=spec.damping,
+        token_budget=spec.token_budget,
+        packages=spec.packages,
+        allocate=spec.allocate,
+        budget=spec.budget,
+        held_out=spec.held_out,
     )
     variants = []
-    for event in prune.run(settings, output, Path(order.work), cancelled):
+    for event in prune.run(settings, output, Path(order.work), cancelled, Path(order.hessians)):
         tell(event)
         if isinstance(event, VariantSaved):
             variants.append(
@@ -90,6 +95,8 @@ def _prune(
                     "path": event.path,
                     "size_bytes": event.size_bytes,
                     "mean_error": event.mean_error,
+                    "held_out_error": event.held_out_error,
+                    "noise_error": event.noise_error,
                 }
             )
     return {"variants": variants}

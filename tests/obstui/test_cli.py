@@ -70,6 +70,15 @@ def test_prompt_files_are_frozen_into_the_spec(obstui: Run, tmp_path: Path) -> N
     assert (spec["prompts"], spec["num_prompts"]) == (["a", "b", "c"], 3)
     spec = obstui("generate", "--prompts", str(file), "--prompt", "d", "--json").data["spec"]
     assert spec["prompts"] == ["d", "a", "b", "c"]
+    file = tmp_path / "captions.tsv"
+    file.write_text("\thttp://0\n" + "".join(f"c{n // 2}\thttp://{n}\n" for n in range(900)))
+    done = obstui("prune", "--prompts", str(file), "--num-prompts", "3", "--json")
+    assert done.data["spec"]["prompts"] == ["c0", "c1", "c2"]
+    assert "captions.tsv: 1 blank and 2 repeated" in done.err
+    assert obstui("prune", "--prompts", str(file), "--json").data["spec"]["num_prompts"] == 100
+    spec = obstui("generate", "--prompts", str(file), "--num-prompts", "2", "--json").data["spec"]
+    assert spec["prompts"] == ["c0", "c1"]
+    assert obstui("prune", "--prompts", str(file), "--num-prompts", "0").code == 2
 
 
 def test_ls_and_show(obstui: Run) -> None:

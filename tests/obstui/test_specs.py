@@ -14,7 +14,6 @@ from obstui.specs import (
     check_variant,
     parse,
     parse_variant_id,
-    read_prompt_file,
     variant_id,
 )
 
@@ -121,17 +120,3 @@ def test_a_variant_folder(tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(NoSuchModel):
         check_variant(str(tmp_path / "v"))
-
-
-def test_prompt_files(tmp_path: Path) -> None:
-    file = tmp_path / "prompts.txt"
-    file.write_text("one\n\n  two  \n")
-    assert read_prompt_file(file) == ("one", "two")
-    file.write_text("\n \n")
-    with pytest.raises(BadSpec, match="is empty: write one prompt a line"):
-        read_prompt_file(file)
-    file.write_bytes(b"\xff\xfe")
-    with pytest.raises(BadSpec, match="UTF-8"):
-        read_prompt_file(file)
-    with pytest.raises(BadSpec, match="No such file"):
-        read_prompt_file(tmp_path / "none.txt")

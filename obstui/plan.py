@@ -1,0 +1,263 @@
+"""What a job will take, before it is queued: parameters, FLOP, device memory, disk, time.
+
+Forecasts are arithmetic, so a plan is there at once and loads nothing. Time is only said when this
+machine has run the like before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from core import demo, memory
+from core.errors import BadInput
+from core.manifest import decode_kept, read_manifest
+from core.memory import GIB, Choice, Forecast, Model, Moment
+from core.presets import CALIBRATION_STEPS, defaults
+from obstui.errors import Problem
+from obstui.specs import (
+    BadSpec,
+    CompareSpec,
+    GenerateSpec,
+    PruneSpec,
+    parse,
+    parse_variant_id,
+    percent,
+)
+from obstui.text import one_line
+
+if TYPE_CHECKING:
+    from obstui.store import JobView
+
+Spec = PruneSpec | GenerateSpec | CompareSpec
+
+HISTORY_JOBS = 5
+_HALF = 2  # bytes
+_LATENT_CHANNELS = 4
+
+
+class CannotPlan(Problem):
+    """The job would not run: its model cannot be read, or it does not fit the device."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One UNet: dense (`sparsity` 0) or a variant. `flops` are those of one sample's forward pass,
+    `speedup` is dense over own FLOP: the most that fewer operations alone can give."""
+
+    name: str
+    sparsity: float
+    params: int
+    removed: float
+    flops: int
+    speedup: float
+
+    @property
+    def file_bytes(self) -> int:
+        """The weights file in half precision."""
+        return _HALF * self.params
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """Seconds, from so many jobs of the same kind, model, size and device on this machine."""
+
+    seconds: float
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`passes` are forward passes of the UNet over all batches, `flops` their operations; `disk` is
+    bytes by what takes them. Both count every pass in full: replays of recorded denoising stop
+    early. `assumed` says that the model is not here and was taken for SDXL."""
+
+    spec: Spec
+    size: int
+    guided: bool
+    passes: int
+    flops: int
+    levels: tuple[Level, ...]
+    choice: Choice
+    disk: dict[str, int]
+    assumed: bool
+
+
+def make(spec: Spec, vram: float | None = None) -> Plan:
+    """The plan of a job; with `vram`, the way to run it within so many GiB of device memory.
+
+    Raises CannotPlan with one sentence.
+    """
+    try:
+        return _make(spec, vram)
+    except BadInput as err:
+        text = one_line(err)
+        raise CannotPlan(f"{text[:1].upper()}{text[1:]}.") from None
+
+
+def past(jobs: Iterable[JobView], plan: Plan) -> Duration | None:
+    """What finished jobs of the same kind, model and size say about a plan's time, newest first.
+
+    Their seconds for each sample of a forward pass, the median of the newest few on the newest
+    one's device. None when there is no such job: nothing is invented.
+    """
+    rates: list[float] = []
+    device = None
+    for job in jobs:
+        spec = _like(job, plan.spec)
+        if spec is None or job.started_at is None or job.finished_at is None:
+            continue
+        device = device or job.device
+        if job.device == device and len(rates) < HISTORY_JOBS:
+            rates.append((job.finished_at - job.started_at) / _samples(spec))
+    return Duration(median(rates) * _samples(plan.spec), len(rates)) if rates else None
+
+
+def _make(spec: Spec, vram: float | None) -> Plan:
+    model, assumed = _model(spec.model)
+    size = spec.size or defaults(spec.model).size or model.size
+    latent = model.latent_size(size)
+    guidance = defaults(spec.model).guidance if spec.guidance is None else spec.guidance
+    guided = guidance > 1
+    levels = _levels(spec, model, latent)
+    choices = _choices(spec, model, size, guided=guided)
+    choice = memory.fit(choices, int(vram * GIB)) if vram is not None else next(iter(choices))
+    forwards = _samples(spec) * (2 if guided else 1)
+    dense = model.unet.flops(latent, text_tokens=model.text_tokens)
+    if isinstance(spec, PruneSpec):
+        rounds = choice.groups if spec.method == "obs" else 0
+        flops = rounds * forwards * dense
+        passes = rounds * _steps(spec) * ceil(_prompts(spec) / choice.batch)
+        disk = _prune_disk(spec, model, latent, levels)
+    else:
+        painted = _painted(spec, levels)
+        flops = sum(forwards // len(painted) * level.flops for level in painted)
+        passes = _steps(spec) * ceil(_images(spec) / choice.batch) * len(painted)
+        disk = {"pictures at most": len(painted) * _images(spec) * _picture_bytes(size, latent)}
+    return Plan(spec, size, guided, passes, flops, levels, choice, disk, assumed)
+
+
+def _model(name: str) -> tuple[Model, bool]:
+    """The model's sizes, and whether they are assumed because its files are not here."""
+    if name == "demo":
+        return memory.read_model(demo.MODEL_DIR), False
+    folder = Path(name)
+    if folder.is_dir():
+        return memory.read_model(folder), False
+    return memory.sdxl(), not folder.is_file()
+
+
+def _choices(spec: Spec, model: Model, size: int, *, guided: bool) -> Iterable[Choice]:
+    if not isinstance(spec, PruneSpec):
+        # With the dense UNet's weights, also for a variant: its base is loaded first.
+        return memory.paint_choices(model, size, guided=guided)
+    if spec.method == "magnitude":  # nothing runs: the pipeline is loaded, and that is all
+        whole = model.unet.params() + sum(model.encoder_params) + model.vae_params
+        return [Choice(1, 1, "none", Forecast((Moment("load", _HALF * whole),)))]
+    return memory.prune_choices(
+        model, size, packages=spec.packages, guided=guided, levels=len(spec.sparsity)
+    )
+
+
+def _levels(spec: Spec, model: Model, latent: int) -> tuple[Level, ...]:
+    """The dense UNet and the job's variants."""
+    names: list[tuple[str, float, dict[str, int]]] = [("dense", 0.0, {})]
+    if isinstance(spec, PruneSpec):
+        names += [(f"{percent(s)} %", s, model.unet.kept(s)) for s in spec.sparsity]
+    else:
+        names += [_variant(reference, model) for reference in spec.variant_refs]
+    unet, tokens = model.unet, model.text_tokens
+    dense, work = unet.params(), unet.flops(latent, text_tokens=tokens)
+    levels = []
+    for name, sparsity, kept in names:
+        params, flops = unet.params(kept), unet.flops(latent, kept, tokens)
+        levels.append(Level(name, sparsity, params, 1 - params / dense, flops, work / flops))
+    return tuple(levels)
+
+
+def _variant(reference: str, model: Model) -> tuple[str, float, dict[str, int]]:
+    """(name, sparsity, kept units): by the rule for an id, as its manifest says for a folder."""
+    named = parse_variant_id(reference)
+    if named:
+        return reference, named[1], model.unet.kept(named[1])
+    manifest = read_manifest(reference)
+    units = {target.name: target.units for target in model.unet.targets}
+    kept = {
+        str(entry["name"]): len(decode_kept(str(entry["kept"]), int(entry["units"])))
+        for entry in manifest["targets"]
+    }
+    if kept.keys() - units.keys():
+        raise BadInput(f"the variant {one_line(reference, limit=120)} was made from another model")
+    return Path(reference).name, float(manifest["sparsity"]), kept
+
+
+def _painted(spec: Spec, levels: tuple[Level, ...]) -> tuple[Level, ...]:
+    """The UNets that paint: a generation has one, a comparison all."""
+    return levels if isinstance(spec, CompareSpec) else levels[-1:]
+
+
+def _prompts(spec: Spec) -> int:
+    if isinstance(spec, GenerateSpec):
+        return len(spec.prompts)
+    return min(spec.num_prompts, len(spec.prompts) or spec.num_prompts)
+
+
+def _images(spec: GenerateSpec | CompareSpec) -> int:
+    """Pictures by one model."""
+    return _prompts(spec) * spec.count
+
+
+def _steps(spec: Spec) -> int:
+    if spec.steps is not None:
+        return spec.steps
+    return CALIBRATION_STEPS if isinstance(spec, PruneSpec) else defaults(spec.model).steps
+
+
+def _samples(spec: Spec) -> int:
+    """Samples that the UNet sees, without guidance's doubling: what a job's time grows with."""
+    if isinstance(spec, PruneSpec):
+        return _steps(spec) * _prompts(spec)
+    models = 1 + len(spec.variants) if isinstance(spec, CompareSpec) else 1
+    return _steps(spec) * _images(spec) * models
+
+
+def _prune_disk(
+    spec: PruneSpec, model: Model, latent: int, levels: tuple[Level, ...]
+) -> dict[str, int]:
+    targets = model.unet.targets
+    disk = {"variants": sum(level.file_bytes for level in levels[1:])}
+    disk["solved targets"] = sum(
+        _HALF * target.width * target.unit_width * model.unet.kept(sparsity)[target.name]
+        for sparsity in spec.sparsity
+        for target in targets
+    )
+    if spec.method == "obs":
+        disk["Hessians, kept for later jobs"] = memory.hessian_bytes(targets)
+        state = _LATENT_CHANNELS * latent * latent * _HALF
+        disk["trajectories"] = _samples(spec) * state
+    return disk
+
+
+def _picture_bytes(size: int, latent: int) -> int:
+    """A PNG at its worst, and its latents in half precision."""
+    return 3 * size * size + _LATENT_CHANNELS * latent * latent * _HALF
+
+
+def _like(job: JobView, spec: Spec) -> Spec | None:
+    """The spec of a finished job whose time tells about `spec`; None if it tells nothing."""
+    if job.state != "succeeded" or job.attempt != 1 or job.kind != spec.kind:
+        return None
+    try:
+        theirs = parse(job.spec)
+    except BadSpec:  # of another version
+        return None
+    same = ["model", "size"]
+    if isinstance(spec, PruneSpec):
+        same += ["method", "packages", "allocate"]
+    return theirs if all(getattr(theirs, name) == getattr(spec, name) for name in same) else None
