@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint full-size bench clean
+.PHONY: demo test test-all lint full-size bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/obstui demo
@@ -26,7 +26,10 @@ full-size: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m full -n 0 -s tests/core/test_full_size.py
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m bench -n 0 -s tests/bench
+	$(BIN)/python -m pytest -m "bench and not gpu" -n 0 -s tests/bench
+
+bench-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "bench and gpu" -n 0 -s tests/bench
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist

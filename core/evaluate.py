@@ -10,22 +10,25 @@ import math
 import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
 
+from core.clip import clip_scores
 from core.errors import BadInput, Cancelled
-from core.events import Event, ImageSaved, ModelMeasured, Phase, Progress
+from core.events import Event, ImageSaved, ModelMeasured, Phase, Progress, ReseedMeasured
 from core.generate import check_counts, paint, resolve
 from core.loading import Pipelines, held_out_prompts, variant_key
 from core.manifest import read_manifest
 from core.pictures import Picture, Shot
 from core.presets import defaults
 
+# Pictures that the dense model makes once more, from other seeds.
+_RESEEDED = 4
 PSNR_CAP = 100.0  # dB given to an identical image in a mean, where infinity would drown the rest
 _WINDOW, _SIGMA = 11, 1.5  # pixels, of SSIM's Gaussian
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # SSIM's constants for 8 bit
@@ -62,19 +65,22 @@ def run(
 ) -> Iterator[Event]:
     """Make and measure the images, in `out`/dense and `out`/<variant id>; finished ones are reused.
 
-    Phases: "load", then "generate <model>" for each. Yields one `ModelMeasured` per model, the
-    dense one first; `size_bytes` there is the UNet's weights in the run's precision. Raises
-    `BadInput` for settings, a model or a variant that cannot work, `Cancelled` between steps.
+    Phases: "load", then "generate <model>" for each, then a few of the dense model's pictures from
+    other seeds. Yields one `ModelMeasured` per model, the dense one first, and `ReseedMeasured`;
+    `size_bytes` there is the UNet's weights in the run's precision. Raises `BadInput` for settings,
+    a model or a variant that cannot work, `Cancelled` between steps.
     """
     check_counts(count=settings.count, batch_size=settings.batch_size)
     shots = _shots(settings)
     steps = defaults(settings.model).steps if settings.steps is None else settings.steps
     check_counts(steps=steps)
     models: list[tuple[str, str | None]] = [("dense", None), *settings.variants]
-    folders = _folders([name for name, _ in models], out)
+    folders = _folders([*(name for name, _ in models), "reseed"], out)
+    others = [replace(shot, seed=shot.seed + len(shots)) for shot in shots[:_RESEEDED]]
     for _, folder in settings.variants:
         variant_key(folder)  # a variant that cannot be read is refused before hours of painting
     ahead = [(f"generate {name}", steps * len(shots)) for name, _ in models]
+    ahead.append(("generate other seeds", steps * len(others)))
 
     yield Phase("load", 1, "model", following=tuple(ahead))
     if cancelled():
@@ -85,34 +91,24 @@ def run(
     dense: list[Picture] = []
     for number, (name, path) in enumerate(models):
         pipe = pipes.get(settings.model, path)
-        look = resolve(
-            pipe,
-            settings.model,
-            variant=path,
-            variant_id=name,
-            negative=settings.negative,
-            steps=settings.steps,
-            guidance=settings.guidance,
-            size=settings.size,
-        )
         made: dict[tuple[str, int], Picture] = {}
-        for event in paint(
-            pipe,
-            look,
-            shots,
-            folders[name],
-            cancelled,
-            batch_size=settings.batch_size,
-            phase=ahead[number][0],
-            following=tuple(ahead[number + 1 :]),
-            warm_up=True,
-        ):
+        phases = ahead[number:]
+        for event in _paint(settings, pipe, name, path, shots, folders[name], cancelled, phases):
             if isinstance(event, ImageSaved):
                 made[event.prompt, event.seed] = Picture(Path(event.path), event.seconds)
             yield event
         own = [made[shot.prompt, shot.seed] for shot in shots]
         dense = dense or own
         yield _measure(settings, name, path, pipe.unet, own, dense, shots)
+    pipe, yardstick = pipes.get(settings.model), folders["reseed"]
+    made = {}
+    for event in _paint(settings, pipe, "dense", None, others, yardstick, cancelled, ahead[-1:]):
+        if isinstance(event, ImageSaved):  # a yardstick, not results to browse
+            made[event.prompt, event.seed] = Picture(Path(event.path), event.seconds)
+        else:
+            yield event
+    again = [made[shot.prompt, shot.seed] for shot in others]
+    yield ReseedMeasured(len(again), *_distances(again, dense[: len(again)]))
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -193,6 +189,52 @@ def _folders(names: Sequence[str], out: Path) -> dict[str, Path]:
     return folders
 
 
+def _paint(
+    settings: CompareSettings,
+    pipe: StableDiffusionXLPipeline,
+    name: str,
+    path: str | None,
+    shots: Sequence[Shot],
+    folder: Path,
+    cancelled: Callable[[], bool],
+    phases: Sequence[tuple[str, int]],
+) -> Iterator[Event]:
+    look = resolve(
+        pipe,
+        settings.model,
+        variant=path,
+        variant_id=name,
+        negative=settings.negative,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        size=settings.size,
+    )
+    yield from paint(
+        pipe,
+        look,
+        shots,
+        folder,
+        cancelled,
+        batch_size=settings.batch_size,
+        phase=phases[0][0],
+        following=tuple(phases[1:]),
+        warm_up=True,
+    )
+
+
+def _distances(
+    own: Sequence[Picture], dense: Sequence[Picture]
+) -> tuple[float | None, float | None, float | None]:
+    """Mean PSNR, SSIM and latent distance of pairs of pictures."""
+    pairs = list(zip(own, dense, strict=True))
+    pixels = [(np.asarray(x.image()), np.asarray(y.image())) for x, y in pairs]
+    return (
+        _mean([min(psnr(x, y), PSNR_CAP) for x, y in pixels]),
+        _mean([ssim(x, y) for x, y in pixels]),
+        _mean([latent_distance(x.latents(), y.latents()) for x, y in pairs]),
+    )
+
+
 def _measure(
     settings: CompareSettings,
     name: str,
@@ -203,8 +245,8 @@ def _measure(
     shots: Sequence[Shot],
 ) -> ModelMeasured:
     manifest = read_manifest(variant) if variant else {}
-    pairs = list(zip(own, dense, strict=True)) if variant else []
-    pixels = [(np.asarray(x.image()), np.asarray(y.image())) for x, y in pairs]
+    drift = _distances(own, dense) if variant else (None, None, None)
+    scores = clip_scores([picture.image() for picture in own], [shot.prompt for shot in shots])
     return ModelMeasured(
         model=name,
         sparsity=float(manifest.get("sparsity", 0.0)),
@@ -212,10 +254,12 @@ def _measure(
         params=sum(p.numel() for p in unet.parameters()),
         size_bytes=sum(p.numel() * p.element_size() for p in unet.parameters()),
         latency=statistics.median(picture.seconds for picture in own),
-        psnr=_mean([min(psnr(x, y), PSNR_CAP) for x, y in pixels]),
-        ssim=_mean([ssim(x, y) for x, y in pixels]),
-        latent_distance=_mean([latent_distance(x.latents(), y.latents()) for x, y in pairs]),
+        psnr=drift[0],
+        ssim=drift[1],
+        latent_distance=drift[2],
         attributes=_attributes(own, shots) if settings.model == "demo" else None,
+        clip=_mean(scores) if scores else None,
+        pictures=len(own),
     )
 
 

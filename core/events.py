@@ -116,6 +116,15 @@ class VariantSaved(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryMeasured(Event):
+    """Device memory of the whole run in bytes of tensors: what was forecast, and the measured peak;
+    None for an architecture without a forecast, and for a CPU."""
+
+    forecast: int | None
+    peak: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class StepPreview(Event):
     """A small picture of an image being made; `path` is overwritten by the next preview."""
 
@@ -147,7 +156,8 @@ class ModelMeasured(Event):
     `latency` is seconds per image (median). `psnr` in dB and `ssim` are means against the dense
     images; `latent_distance` is the mean of ||x - x_dense||^2 / ||x_dense||^2 over final latents.
     They are None for the dense model itself. `attributes` is the share of captioned attributes that
-    the judge finds in the pictures, None where no judge exists (every model but the demo).
+    the judge finds in the pictures, None where no judge exists (every model but the demo). `clip`
+    is the mean CLIP score, None where no CLIP weights are at hand. `pictures` were measured.
     """
 
     model: str
@@ -160,6 +170,20 @@ class ModelMeasured(Event):
     ssim: float | None
     latent_distance: float | None
     attributes: float | None
+    clip: float | None = None
+    pictures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReseedMeasured(Event):
+    """How far the dense model's own pictures of the same prompts are apart from one seed to
+    another, over `pictures` pairs: the scale for what a variant changes. Fields as in
+    `ModelMeasured`."""
+
+    pictures: int
+    psnr: float | None
+    ssim: float | None
+    latent_distance: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,24 @@ def read_model(folder: Path) -> Model:
     )
 
 
+def of_pipeline(pipe: Any) -> Model:
+    """The model of a loaded StableDiffusionXLPipeline, before any of its parts is freed."""
+
+    def params(part: Any) -> int:
+        return sum(parameter.numel() for parameter in part.parameters())
+
+    widths = pipe.vae.config.block_out_channels
+    return Model(
+        unet=derive(pipe.unet.config),
+        encoder_params=(params(pipe.text_encoder), params(pipe.text_encoder_2)),
+        vae_params=params(pipe.vae),
+        vae_factor=pipe.vae_scale_factor,
+        vae_channels=widths[min(1, len(widths) - 1)],
+        size=pipe.unet.config.sample_size * pipe.vae_scale_factor,
+        text_tokens=pipe.tokenizer.model_max_length,
+    )
+
+
 def default_batch_size(latent_pixels: int) -> int:
     """Prompts a forward pass for latents of so many pixels. From the size alone, never from free
     memory: a resumed run must make up its batches as the first one did."""
@@ -180,28 +198,32 @@ def forecast_prune(
     *,
     batch: int,
     groups: int = 1,
+    sequential: bool = False,
     guided: bool = True,
     levels: int = 1,
-    offload: Offload = "none",
     weight_bytes: int = _HALF,
 ) -> Forecast:
     """A pruning run of `levels` sparsities, calibrated at `size` pixels with `batch` prompts a
-    forward pass (twice the samples when `guided`). Raises BadInput for a size that does not fit."""
+    forward pass (twice the samples when `guided`); `sequential` when earlier parts are pruned
+    while later ones are calibrated. The encoders leave before the UNet comes, and
+    the VAE never does. Raises BadInput for a size that does not fit."""
     targets = model.unet.targets
     unet = model.unet.params() * weight_bytes
     hessians = hessian_bytes(targets, groups)
     widest = max(target.columns for target in targets)
     samples = batch * (2 if guided else 1)
     activations = activation_bytes(model, size, samples=samples, weight_bytes=weight_bytes)
+    consumers = sum(target.columns * target.width for target in targets) * weight_bytes
     return Forecast(
         (
-            _encoding(model, offload, unet, weight_bytes),
+            Moment("encode", weights=sum(model.encoder_params) * weight_bytes),
             Moment(
                 "calibrate",
                 weights=unet,
                 hessians=hessians,
                 activations=activations,
-                workspace=4 * panel_width(widest) * widest,  # a panel's new sum beside its old one
+                # A panel's new sum beside its old one, and pruned consumers beside dense ones.
+                workspace=4 * panel_width(widest) * widest + sequential * consumers,
             ),
             Moment(
                 "solve",
@@ -211,6 +233,8 @@ def forecast_prune(
                     solver_bytes(target.columns, target.width, levels) for target in targets
                 ),
             ),
+            # A variant's consumers lie beside the dense ones while it is measured.
+            Moment("check", weights=unet, activations=activations, workspace=consumers),
         )
     )
 
@@ -262,23 +286,22 @@ def prune_choices(
     guided: bool = True,
     levels: int = 1,
 ) -> Iterator[Choice]:
-    """Ways to run a pruning, best first: encoders that wait in main memory cost one transfer, a
-    further group about half a pass over all prompts. Groups are made of the `packages` that the
+    """Ways to run a pruning, best first: each further group costs about half a pass over all
+    prompts. Groups are made of the `packages` that the
     method asks for. The batch is the one given or the default: its activations are smaller than
     the solver's matrices. Raises BadInput for a size that does not fit the model."""
     batch = batch or default_batch_size(model.latent_size(size) ** 2)
     for groups in (packages * split for split in _SPLITS):
-        for offload in _OFFLOADS:
-            forecast = forecast_prune(
-                model,
-                size,
-                batch=batch,
-                groups=groups,
-                guided=guided,
-                levels=levels,
-                offload=offload,
-            )
-            yield Choice(groups, batch, offload, forecast)
+        forecast = forecast_prune(
+            model,
+            size,
+            batch=batch,
+            groups=groups,
+            sequential=packages > 1,
+            guided=guided,
+            levels=levels,
+        )
+        yield Choice(groups, batch, "model", forecast)
 
 
 def paint_choices(
@@ -300,7 +323,7 @@ def paint_choices(
             yield Choice(1, batch_size, offload, forecast)
 
 
-def fit(choices: Iterable[Choice], budget: int) -> Choice:
+def fit(choices: Iterable[Choice], budget: float) -> Choice:
     """The first choice that needs at most `budget` bytes. Raises BadInput when none does."""
     least: Choice | None = None
     for choice in choices:

@@ -7,7 +7,7 @@ of different targets are then in one currency, the noise-prediction error of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from core import fidelity
@@ -15,6 +15,7 @@ from core.allocate import Curve, allocate, choices
 from core.architecture import unit_costs, units_to_keep
 from core.checkpoint import read_tensors, write_tensors
 from core.hessian import Hessian
+from core.latency import Stopwatch
 from core.manifest import fingerprint
 from core.solving import Solving
 from core.surgery import masked
@@ -90,32 +91,54 @@ class Survey:
             done += len(states)
             yield done, target.name
 
-    def allocation(self, budget: Literal["params", "flops"]) -> dict[Target, dict[float, int]]:
+    def allocation(
+        self, budget: Literal["params", "flops", "ms"]
+    ) -> dict[Target, dict[float, int]]:
         """Kept units of every target at every sparsity: at the budget that the uniform share
-        would leave, the least weighted loss."""
-        walk = self.solving.walk
-        assert walk is not None
-        costs = unit_costs(self.solving.unet.config, walk.course.latent_size)
-        cost = {name: float(getattr(unit, budget)) for name, unit in costs.items()}
-        curves = {target: self._shelf(target).tensors()["curve"] for target in self.targets}
-        keeps: dict[Target, dict[float, int]] = {target: {} for target in self.targets}
-        for sparsity in self.sparsities:
-            offers = []
-            for target in self.targets:
-                curve = curves[target]
-                probed = float(curve[target.units - self._probed(target)])
-                weight = self.noise[target.name] / probed if probed > 0 else 0.0
-                menu = choices(target.units, target.unit_width, sparsity)
-                losses = tuple(weight * float(curve[target.units - kept]) for kept in menu)
-                spent = tuple(kept * cost[target.name] for kept in menu)
-                offers.append(Curve(target.name, menu, spent, losses))
-            uniform = sum(
-                units_to_keep(target.units, sparsity) * cost[target.name] for target in self.targets
+        would leave, the least weighted loss. Kept on disk: times are never measured twice alike.
+        """
+        file = self.solving.work / "allocation.safetensors"
+        recipe = [self.solving.recipe, self.solving.calibration, self.sparsities]
+        key = fingerprint(["allocation", recipe])
+        found = read_tensors(file, key)
+        if found is None:
+            chosen = [self._choose(sparsity, self._cost(budget)) for sparsity in self.sparsities]
+            write_tensors(file, {}, {"key": key, "kept": chosen})
+        else:
+            chosen = found[1]["kept"]
+        return {
+            target: {s: kept[target.name] for s, kept in zip(self.sparsities, chosen, strict=True)}
+            for target in self.targets
+        }
+
+    def _choose(self, sparsity: float, cost: Callable[[Target, int], float]) -> dict[str, int]:
+        """Kept units by target's name at one sparsity."""
+        offers = []
+        for target in self.targets:
+            curve = self._shelf(target).tensors()["curve"]
+            probed = float(curve[target.units - self._probed(target)])
+            weight = self.noise[target.name] / probed if probed > 0 else 0.0
+            menu = choices(target.units, target.unit_width, sparsity)
+            losses = tuple(weight * float(curve[target.units - kept]) for kept in menu)
+            offers.append(
+                Curve(target.name, menu, tuple(cost(target, kept) for kept in menu), losses)
             )
-            chosen = allocate(offers, uniform)
-            for target in self.targets:
-                keeps[target][sparsity] = chosen[target.name]
-        return keeps
+        uniform = sum(
+            cost(target, units_to_keep(target.units, sparsity)) for target in self.targets
+        )
+        return allocate(offers, uniform)
+
+    def _cost(self, budget: Literal["params", "flops", "ms"]) -> Callable[[Target, int], float]:
+        """What a target costs with so many units."""
+        walk, unet = self.solving.walk, self.solving.unet
+        assert walk is not None
+        course = walk.course
+        latent, text = course.latent_size, course.pipe.tokenizer.model_max_length
+        if budget == "ms":
+            samples = course.course.batch_size * (2 if course.guided else 1)
+            return Stopwatch(unet, latent, samples, text).milliseconds
+        units = unit_costs(unet.config, latent, text)
+        return lambda target, kept: kept * float(getattr(units[target.name], budget))
 
     def _probed(self, target: Target) -> int:
         return min(units_to_keep(target.units, _PROBED), target.units - 1) or 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +22,20 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
-from core import fidelity, loading, probe
+from core import fidelity, loading, memory, probe
 from core.architecture import units_to_keep
 from core.calibrate import Walk
 from core.checkpoint import check_files, digest, read_tensors, save_variant, write_tensors
 from core.errors import BadInput, Cancelled
-from core.events import Event, Phase, Progress, TargetsFound, TargetSolved, VariantSaved
+from core.events import (
+    Event,
+    MemoryMeasured,
+    Phase,
+    Progress,
+    TargetsFound,
+    TargetSolved,
+    VariantSaved,
+)
 from core.hessian import Hessian
 from core.manifest import WEIGHTS, fingerprint, read_manifest
 from core.memory import default_batch_size
@@ -42,7 +51,7 @@ __all__ = ["PruneSettings", "run", "variant_name"]
 
 # Raised when the same settings give other bits than before.
 _ENGINE = 2
-# Share of the free GPU memory for Hessians: the rest is for activations and the solver.
+# Share of the free GPU memory for the weights and Hessians of an architecture without a forecast.
 _HESSIAN_SHARE = 0.7
 # Steps of every batch of held-out prompts that are measured.
 _HELD_OUT_STEPS = 4
@@ -87,6 +96,8 @@ def run(
     if job.held_out:
         yield from job.check(cancelled)
     yield from job.save(cancelled)
+    on_gpu = device.startswith("cuda")
+    yield MemoryMeasured(job.forecast, torch.cuda.max_memory_allocated() if on_gpu else None)
 
 
 class _Job:
@@ -121,14 +132,14 @@ class _Job:
         }
         self.course: Trajectories | None = None
         self.held_out: list[Sequence[int]] = []
+        self.forecast: int | None = None
         walk = None
-        packages = 1
+        packages, room = 1, math.inf
         if settings.method == "obs":
-            walk = self._calibration(pipe, device)
             packages = settings.packages
-        self.rounds = rounds(
-            self.targets, self.sparsities, packages, _hessian_budget(pipe.unet.device)
-        )
+            self.forecast, room = _forecast(pipe, settings, device)
+            walk = self._calibration(pipe, device)
+        self.rounds = rounds(self.targets, self.sparsities, packages, room)
         self.recipe: dict[str, Any] = {
             "method": settings.method,
             "damping": settings.damping if walk else None,
@@ -478,12 +489,32 @@ def _storage_dtype(state: Mapping[str, Tensor]) -> torch.dtype:
     return next(iter(state.values())).dtype
 
 
-def _hessian_budget(device: torch.device) -> float:
-    """Bytes that the Hessians of one group may take."""
-    if device.type != "cuda":
-        return math.inf
-    free, _ = torch.cuda.mem_get_info(device)
-    return _HESSIAN_SHARE * free
+def _forecast(
+    pipe: StableDiffusionXLPipeline, settings: PruneSettings, device: str
+) -> tuple[int | None, float]:
+    """Bytes of device memory the run will take at its peak, None where no arithmetic covers the
+    architecture, and how many of them the Hessians of one group may take.
+
+    Raises BadInput when the free memory of a GPU is too small however the targets are grouped.
+    """
+    free = torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else math.inf
+    size = settings.size or loading.default_size(pipe)
+    try:
+        choices = memory.prune_choices(
+            memory.of_pipeline(pipe),
+            size,
+            batch=settings.batch_size,
+            packages=settings.packages,
+            guided=settings.guidance > 1,
+            levels=len(settings.sparsities),
+        )
+        first = next(choices)
+    except BadInput:
+        return None, _HESSIAN_SHARE * (free - pipe.unet.num_parameters() * pipe.unet.dtype.itemsize)
+    chosen = memory.fit(itertools.chain([first], choices), free)
+    if math.isinf(free):
+        return chosen.forecast.allocated, math.inf
+    return chosen.forecast.allocated, chosen.forecast.hessians
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -29,7 +29,8 @@ class PruneSettings:
     whose earlier parts are pruned already, for every sparsity anew (OBS-Diff, Sec. 3).
 
     `allocate` "uniform" takes the share from every target; "loss" takes it where the prediction
-    suffers least, at the `budget` ("params", "flops") that the uniform share would leave.
+    suffers least, at the `budget` ("params", "flops", or "ms" measured on this device) that the
+    uniform share would leave.
     `held_out` prompts that were not calibrated on measure the result; 0 skips that.
     """
 
@@ -48,7 +49,7 @@ class PruneSettings:
     token_budget: int | None = 64
     packages: int = 1
     allocate: Literal["uniform", "loss"] = "uniform"
-    budget: Literal["params", "flops"] = "params"
+    budget: Literal["params", "flops", "ms"] = "params"
     held_out: int = 8
 
     def __post_init__(self) -> None:
@@ -63,7 +64,7 @@ class PruneSettings:
         for field, known in (
             ("method", ("obs", "magnitude")),
             ("allocate", ("uniform", "loss")),
-            ("budget", ("params", "flops")),
+            ("budget", ("params", "flops", "ms")),
         ):
             if getattr(self, field) not in known:
                 raise BadInput(

@@ -169,7 +169,7 @@ def _memory(found: Plan) -> str:
     if choice.groups > 1:
         how.append(f"Hessians in {choice.groups} groups, one pass over all prompts each")
     if choice.offload == "model":
-        how.append("components wait in main memory for their turn")
+        how.append("text encoders, UNet and VAE take turns on it")
     return (
         output.table(head, rows, right=",".join(head[1:]))
         + f"\nA GPU needs about {output.size(forecast.needed)} free ({'; '.join(how)})."

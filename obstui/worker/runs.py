@@ -12,7 +12,14 @@ import torch
 
 from core import evaluate, generate, presets, prune
 from core.errors import BadInput
-from core.events import Event, ImageSaved, ModelMeasured, VariantSaved
+from core.events import (
+    Event,
+    ImageSaved,
+    MemoryMeasured,
+    ModelMeasured,
+    ReseedMeasured,
+    VariantSaved,
+)
 from core.loading import Pipelines
 from obstui.specs import (
     CompareSpec,
@@ -81,7 +88,8 @@ def _prune(
         budget=spec.budget,
         held_out=spec.held_out,
     )
-    variants = []
+    variants: list[Result] = []
+    used: Result = {}
     for event in prune.run(settings, output, Path(order.work), cancelled, Path(order.hessians)):
         tell(event)
         if isinstance(event, VariantSaved):
@@ -99,7 +107,9 @@ def _prune(
                     "noise_error": event.noise_error,
                 }
             )
-    return {"variants": variants}
+        elif isinstance(event, MemoryMeasured):
+            used = {"forecast": event.forecast, "peak": event.peak}
+    return {"variants": variants, "memory": used}
 
 
 def _generate(
@@ -151,6 +161,7 @@ def _compare(
         size=spec.size,
     )
     models, images = [], []
+    reseed: Result | None = None
     for event in evaluate.run(settings, output, cancelled, pipes):
         tell(event)
         if isinstance(event, ImageSaved):
@@ -159,7 +170,10 @@ def _compare(
             measured = event.to_dict()
             del measured["type"]
             models.append(measured)
-    return {"models": models, "images": images}
+        elif isinstance(event, ReseedMeasured):
+            reseed = event.to_dict()
+            del reseed["type"]
+    return {"models": models, "images": images, "reseed": reseed}
 
 
 def _image(event: ImageSaved) -> Result:

@@ -11,12 +11,22 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+)
 
 from core import demo, evaluate, generate, loading
 from core.checkpoint import save_variant
+from core.clip import clip_scores
 from core.errors import BadInput, Cancelled
 from core.evaluate import CompareSettings
-from core.events import Event, ImageSaved, ModelMeasured, Phase
+from core.events import Event, ImageSaved, ModelMeasured, Phase, ReseedMeasured
 from core.surgery import shrink
 from core.targets import find_targets
 
@@ -141,6 +151,55 @@ def rows(events: list[Event]) -> list[ModelMeasured]:
     return [event for event in events if isinstance(event, ModelMeasured)]
 
 
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A tiny random CLIP, as a folder."""
+    torch.manual_seed(0)
+    words = ["<|startoftext|>", "<|endoftext|>", *"abcdefghij", *(f"{c}</w>" for c in "abcdefghij")]
+    text = CLIPTextConfig(
+        vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=8, bos_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    vision = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        image_size=32, patch_size=8,
+    )  # fmt: skip
+    config = CLIPConfig(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8
+    )
+    folder = tmp_path / "clip"
+    CLIPModel(config).save_pretrained(folder)
+    vocab = {word: at for at, word in enumerate(words)}
+    CLIPTokenizer(vocab=vocab, merges=[], model_max_length=8).save_pretrained(folder)
+    size = {"shortest_edge": 32}
+    CLIPImageProcessorPil(size=size, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def test_clip_scores_are_those_of_the_model_at_hand(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = [Image.new("RGB", (40, 40), color) for color in ("red", "blue", "green")] * 7
+    prompts = ["a b c", "d e", "a very long prompt of many more tokens than the model takes"] * 7
+    monkeypatch.setenv("OBSTUI_CLIP", str(clip / "absent"))
+    assert clip_scores(pictures, prompts) is None
+    monkeypatch.setenv("OBSTUI_CLIP", str(clip))
+    scores = clip_scores(pictures, prompts)
+    assert scores is not None
+    assert len(scores) == 21
+    assert all(0 <= score <= 100 for score in scores)
+    assert scores[:3] == pytest.approx(scores[18:], abs=1e-3)  # whatever batch they are in
+    model = CLIPModel.from_pretrained(clip)
+    processor = CLIPImageProcessorPil.from_pretrained(clip)
+    tokens = CLIPTokenizer.from_pretrained(clip)(["d e"], return_tensors="pt")
+    with torch.no_grad():
+        pixels = processor([pictures[1]], return_tensors="pt")["pixel_values"]
+        image = model.visual_projection(model.vision_model(pixels).pooler_output)
+        words = model.text_projection(model.text_model(**tokens).pooler_output)
+    cosine = float(torch.nn.functional.cosine_similarity(image, words))
+    assert scores[1] == pytest.approx(100 * max(cosine, 0), abs=1e-2)
+
+
 def test_comparison_from_end_to_end(
     tmp_path: Path,
     variants: tuple[tuple[str, str], ...],
@@ -155,6 +214,7 @@ def test_comparison_from_end_to_end(
         "generate dense",
         "generate job/1@0",
         "generate job/1@25",
+        "generate other seeds",
     ]
     assert phases[0].following == tuple((phase.name, 4) for phase in phases[1:])
     assert phases[1].following == phases[0].following[1:]
@@ -184,6 +244,15 @@ def test_comparison_from_end_to_end(
     seeds = [(image.prompt, image.seed) for image in saved]
     assert seeds[:2] == seeds[2:4] == seeds[4:]
     assert [seed for _, seed in seeds[:2]] == [5, 6]
+
+    # Another seed moves a picture much further than this cut does: that is the scale.
+    [reseed] = [event for event in events if isinstance(event, ReseedMeasured)]
+    assert reseed.pictures == 2
+    assert reseed.latent_distance is not None
+    assert reseed.latent_distance > cut.latent_distance
+    assert reseed.psnr is not None
+    assert reseed.psnr < cut.psnr
+    assert {(row.pictures, row.clip) for row in rows(events)} == {(2, None)}
 
     # Run again, nothing is painted and every number is what it was, the latency included.
     monkeypatch.setattr(generate, "_call", None)

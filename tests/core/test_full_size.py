@@ -12,24 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    EulerDiscreteScheduler,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-)
 
 from core import loading, prune
-from core.architecture import SDXL
 from core.checkpoint import load_unet
 from core.events import Event, Note, Phase, TargetSolved, VariantSaved
 from core.prune import PruneSettings
+from tests.random_sdxl import random_pipeline, random_unet
 
 pytestmark = pytest.mark.full
 
@@ -38,60 +26,12 @@ DENSE = 2_567_463_684
 LATENT = 16
 
 
-def encoder(width: int, model: type) -> torch.nn.Module:
-    config = CLIPTextConfig(
-        vocab_size=4,
-        hidden_size=width,
-        intermediate_size=width,
-        projection_dim=1280,
-        num_hidden_layers=1,
-        num_attention_heads=width // 64,
-        max_position_embeddings=77,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    made: torch.nn.Module = model(config)
-    return made.to(torch.bfloat16)
-
-
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline folder of 5.2 GB: SDXL's UNet, and encoders of the right widths."""
+    """A pipeline folder of 5.2 GB."""
     torch.manual_seed(0)
-    with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(dict(SDXL))
-    unet = unet.to(torch.bfloat16).to_empty(device="cpu")
-    for name, value in unet.named_parameters():
-        value.requires_grad_(False)
-        if value.dim() < 2:
-            value.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
-        else:
-            value.normal_(0.0, value[0].numel() ** -0.5)
-    words = {"<|startoftext|>": 0, "<|endoftext|>": 1, "a</w>": 2, "b</w>": 3}
-
-    def tokenizer() -> CLIPTokenizer:
-        return CLIPTokenizer(vocab=words, merges=[], model_max_length=77)
-
-    pipe = StableDiffusionXLPipeline(
-        vae=AutoencoderKL(
-            block_out_channels=(8, 8, 8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=1,
-            norm_num_groups=4,
-        ).to(torch.bfloat16),
-        text_encoder=encoder(768, CLIPTextModel),
-        text_encoder_2=encoder(1280, CLIPTextModelWithProjection),
-        tokenizer=tokenizer(),
-        tokenizer_2=tokenizer(),
-        unet=unet,
-        scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
-        ),
-        add_watermarker=False,
-    )
     folder = tmp_path_factory.mktemp("sdxl") / "random"
-    pipe.save_pretrained(folder)
+    random_pipeline(random_unet(torch.bfloat16)).save_pretrained(folder)
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from core.checkpoint import load_unet
 from core.errors import BadInput, Cancelled
 from core.events import Event, Note, Phase, Progress, TargetsFound, TargetSolved, VariantSaved
 from core.hessian import Hessian
+from core.latency import Stopwatch
 from core.manifest import MANIFEST, decode_kept, read_manifest
 from core.panels import size_bytes
 from core.prune import PruneSettings, run, variant_name
@@ -210,7 +212,7 @@ def test_groups_that_fit_less_memory_give_the_same_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     budget = size_bytes(256) * 2 + size_bytes(64) * 4
-    monkeypatch.setattr(prune, "_hessian_budget", lambda device: budget)
+    monkeypatch.setattr(prune, "_forecast", lambda *_: (None, budget))
     events = go(settings, tmp_path)
     phases = [event for event in events if isinstance(event, Phase)]
     assert [(p.name, p.total) for p in phases] == [
@@ -258,7 +260,7 @@ def test_other_schemes_run_resume_and_differ(
         "packages": ["calibrate", "solve"] * 3,
         "allocate": ["calibrate", "order", "probe", "solve"],
     }
-    (scheme,) = change
+    scheme = next(iter(change))
     assert phases == ["load", *by_scheme[scheme], "check", "save"]
     for phase in [event for event in events if isinstance(event, Phase)]:
         after = phases[phases.index(phase.name) :] if phase.name == "check" else None
@@ -274,6 +276,30 @@ def test_other_schemes_run_resume_and_differ(
     ours, uniform = read_manifest(straight / "out/s50"), read_manifest(undisturbed[0] / "out/s50")
     assert ours["targets"] != uniform["targets"]
     assert ours["params"] <= uniform["params"]
+
+
+def test_a_budget_of_milliseconds_is_measured_once(
+    settings: PruneSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(settings, allocate="loss", budget="ms", held_out=0)
+    go(asked, tmp_path)
+    before = files(tmp_path)
+    shutil.rmtree(tmp_path / "out")
+    monkeypatch.setattr(Stopwatch, "_measure", None)
+    go(asked, tmp_path)
+    assert files(tmp_path) == before
+
+
+def test_a_stopwatch_times_each_shape_once(tiny_model: Path) -> None:
+    unet = StableDiffusionXLPipeline.from_pretrained(tiny_model).unet
+    watch = Stopwatch(unet, 8, 2, 16)
+    targets = find_targets(unet)
+    for target in targets:
+        assert watch.milliseconds(target, 1) > 0
+    assert len(watch._known) == 3  # all blocks are alike: one for each kind
+    assert watch.milliseconds(targets[-1], 1) == watch.milliseconds(targets[-4], 1)
+    assert sum(p.numel() for p in unet.parameters()) == unet.num_parameters()
+    assert find_targets(unet) == targets  # the model itself is not cut
 
 
 @pytest.mark.parametrize("after", [0, 4, 12, 21])

@@ -90,7 +90,7 @@ def test_a_plan_is_made_without_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gigabytes", "way"), [("8", (4, "none")), ("10", (2, "none")), ("12", (1, "none"))]
+    ("gigabytes", "way"), [("8", (4, "model")), ("10", (2, "model")), ("12", (1, "model"))]
 )
 def test_a_budget_chooses_the_groups(obstui: Run, gigabytes: str, way: tuple[int, str]) -> None:
     vram = obstui("prune", "--model", SDXL, "--size", "512", "--vram", gigabytes, "--json").data[
@@ -98,14 +98,14 @@ def test_a_budget_chooses_the_groups(obstui: Run, gigabytes: str, way: tuple[int
     ]
     assert (vram["groups"], vram["offload"]) == way
     assert vram["needed_bytes"] <= int(gigabytes) << 30
-    assert [phase["phase"] for phase in vram["phases"]] == ["encode", "calibrate", "solve"]
+    assert [phase["phase"] for phase in vram["phases"]] == ["encode", "calibrate", "solve", "check"]
     assert vram["allocated_bytes"] == max(phase["total"] for phase in vram["phases"])
 
 
 def test_what_fits_nowhere_is_refused(obstui: Run) -> None:
     done = obstui("prune", "--model", SDXL, "--vram", "4")
     assert (done.code, done.out) == (2, "")
-    assert "This needs at least 6." in done.err
+    assert "This needs at least 7." in done.err
     assert "more than the 4 GB given" in done.err
     assert obstui("prune", "--vram", "-1").code == 2
     assert obstui("prune", "--size", "1001").code == 2
