@@ -16,14 +16,13 @@ import diffusers
 import torch
 import transformers
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
-from huggingface_hub import errors as hub_errors
-from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the transport's base
 from huggingface_hub.utils.tqdm import disable_progress_bars
 from safetensors import SafetensorError
 
-from core import demo, prompts
+from core import demo, prompts, sdxl
 from core.checkpoint import load_unet
 from core.errors import BadInput
+from core.lora import guard_ip_adapter
 from core.manifest import fingerprint, read_manifest
 from core.sources import check_folder, first_line, locate, tensor_names, weight_files
 
@@ -205,17 +204,19 @@ def _load_single_file(file: Path, model: str, dtype: torch.dtype) -> StableDiffu
             f"{file} is not a whole SDXL checkpoint (no second text encoder in it): "
             "use an SDXL file or a diffusers folder"
         )
+    first, second = sdxl.tokenizers()
     try:
         pipe = StableDiffusionXLPipeline.from_single_file(
-            str(file), dtype=dtype, add_watermarker=False
+            str(file),
+            config=str(sdxl.CONFIG_DIR),
+            local_files_only=True,
+            tokenizer=first,
+            tokenizer_2=second,
+            dtype=dtype,
+            add_watermarker=False,
         )
     except torch.OutOfMemoryError:
         raise
-    except (hub_errors.LocalEntryNotFoundError, HTTPError, ConnectionError) as error:
-        raise BadInput(
-            f"{file} holds only weights, and the tokenizers and configuration that belong to it "
-            "could not be fetched from the hub: connect to the network once"
-        ) from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise BadInput(
             f"{file} cannot be loaded as SDXL ({first_line(error)}): "
@@ -239,4 +240,5 @@ def _load_fitting(
                 f"The variant {variant} does not fit {model}: its {key} is {own[key]}, "
                 f"the model's is {base[key]}; use the model it was pruned from"
             )
+    guard_ip_adapter(unet, variant)
     return unet

@@ -1,0 +1,124 @@
+"""Variants for other programs: a verified copy, the published pickled form, or dense shapes.
+
+Each export carries a model card with the manifest's figures and the lines that load it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
+
+from core import manifest as manifests
+from core.checkpoint import load_unet
+from core.errors import BadInput
+from core.surgery import scatter
+from core.targets import find_targets
+
+Format = Literal["diffusers", "pth", "dense"]
+PICKLE = "unet_pruned.pth"
+CARD = "README.md"
+
+
+def export(variant: Path, form: Format, out: Path) -> None:
+    """Write `variant` in the form `form` as the new folder `out`, whole or not at all.
+
+    `diffusers` is a copy, `pth` the whole pickled module in unet_pruned.pth, `dense` a stock UNet
+    whose removed units are zeros: the same output, no gain. Raises BadInput when the variant is
+    damaged or `out` exists.
+    """
+    manifest = manifests.check_files(variant)
+    if out.exists():
+        raise BadInput(f"{out} exists already: choose another folder or delete it")
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    if form == "diffusers":
+        shutil.copytree(manifests.unet_folder(variant), partial / "unet")
+        manifests.check_files(partial)
+    elif form == "pth":
+        torch.save(load_unet(variant), partial / PICKLE)
+    else:
+        _write_dense(variant, manifest, partial / "unet")
+    (partial / CARD).write_text(_card(manifest, form), encoding="utf-8")
+    for file in partial.rglob("*"):
+        manifests.sync(file)
+    manifests.sync(partial)
+    os.rename(partial, out)
+    manifests.sync(out.parent)
+
+
+def _write_dense(variant: Path, manifest: Mapping[str, Any], folder: Path) -> None:
+    folder.mkdir()
+    config = manifests.unet_folder(variant) / manifests.CONFIG
+    shutil.copyfile(config, folder / manifests.CONFIG)
+    with torch.device("meta"):
+        dense = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(config))
+    keep = {
+        entry["name"]: torch.tensor(manifests.decode_kept(entry["kept"], entry["units"]))
+        for entry in manifest["targets"]
+    }
+    state = scatter(load_unet(variant).state_dict(), find_targets(dense), keep)
+    plain = {name: value.contiguous() for name, value in state.items()}
+    save_file(plain, folder / manifests.WEIGHTS, metadata={"format": "pt"})
+
+
+def _card(manifest: Mapping[str, Any], form: Format) -> str:
+    """The model card: figures, licence, and a Python snippet to run beside it."""
+    params, dense = manifest["params"], manifest["dense_params"]
+    rows: dict[str, object] = {
+        "base": manifest["base"],
+        "method": manifest["method"],
+        "sparsity of heads and neurons": f"{manifest['sparsity']:.1%}",
+        "parameters": f"{params:,} of {dense:,} ({1 - params / dense:.1%} fewer)",
+    }
+    if manifest.get("mean_error") is not None:
+        rows["mean relative error, calibration"] = f"{manifest['mean_error']:.4g}"
+    held_out = manifest.get("held_out")
+    if held_out:
+        rows["mean relative error, held-out prompts"] = f"{held_out['mean_error']:.4g}"
+        rows["noise prediction error, held-out prompts"] = f"{held_out['noise_error']:.4g}"
+    for name in ("damping", "packages", "allocate", "budget", "dtype"):
+        if manifest.get(name) is not None:
+            rows[name] = manifest[name]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    notes = {
+        "diffusers": "Stock `from_pretrained` cannot read the smaller shapes; obstui loads them.",
+        "pth": "A pickle: loading it runs code, so load it only from a source you trust.",
+        "dense": "Removed units are zeros: loads everywhere, no smaller and no faster.",
+    }
+    return (
+        f"# {manifest['base']}, structurally pruned by {manifest['sparsity']:.0%}\n\n"
+        f"| | |\n|---|---|\n{table}\n\n"
+        "The licence of the base model applies to these weights; SDXL 1.0's is openrail++.\n\n"
+        f"{notes[form]} Run this in the folder of this card:\n\n"
+        f"```python\n{_snippet(str(manifest['base']), form)}```\n"
+    )
+
+
+def _snippet(base: str, form: Format) -> str:
+    if form == "diffusers":
+        return (
+            "from pathlib import Path\n\nfrom core.loading import load_variant_pipeline\n\n"
+            f'pipe = load_variant_pipeline({base!r}, Path("."))\n'
+        )
+    if base == "demo" or base.startswith("modelscope:") or base.endswith(".safetensors"):
+        head = ["from core.loading import load_pipeline"]
+        load = f"pipe = load_pipeline({base!r})"
+    else:
+        head = ["from diffusers import StableDiffusionXLPipeline"]
+        load = f"pipe = StableDiffusionXLPipeline.from_pretrained({base!r})"
+    if form == "pth":
+        head = ["import torch", *head]
+        unet = f'torch.load("{PICKLE}", weights_only=False)'
+    else:
+        head = ["from diffusers import UNet2DConditionModel", *head]
+        unet = 'UNet2DConditionModel.from_pretrained(".", subfolder="unet")'
+    move = "pipe.unet = pipe.unet.to(pipe.device, pipe.dtype)"
+    return "\n".join([*head, "", load, f"pipe.unet = {unet}", move, ""])

@@ -1,0 +1,119 @@
+"""Every export, read by its real consumer in a fresh interpreter or by stock diffusers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from core import loading
+from core.checkpoint import digest, load_unet, save_variant
+from core.errors import BadInput
+from core.export import CARD, Format, export
+from core.manifest import WEIGHTS, check_files
+from core.surgery import shrink
+from core.targets import find_targets
+
+Predict = Callable[[UNet2DConditionModel], torch.Tensor]
+
+
+def save_pruned(unet: UNet2DConditionModel, folder: Path, base: str) -> Path:
+    """Drop the first unit of every target, so that no index stays where it was."""
+    dense_params = sum(value.numel() for value in unet.parameters())
+    targets = find_targets(unet)
+    kept = {target.name: torch.arange(1, target.units) for target in targets}
+    for target in targets:
+        shrink(unet, target, kept[target.name])
+    described = [{**target.to_dict(), "unit_width": target.unit_width} for target in targets]
+    facts = {
+        "base": base,
+        "method": "magnitude",
+        "sparsity": 0.1,
+        "mean_error": 0.25,
+        "dense_params": dense_params,
+        "targets": described,
+    }
+    save_variant(folder, unet.state_dict(), unet, facts, kept, torch.float32)
+    return folder
+
+
+@pytest.fixture
+def variant(unet: UNet2DConditionModel, tmp_path: Path) -> Path:
+    return save_pruned(unet, tmp_path / "s10", "tiny")
+
+
+def fresh(code: str, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_folder_is_a_whole_copy(variant: Path, tmp_path: Path) -> None:
+    export(variant, "diffusers", tmp_path / "out")
+    assert check_files(tmp_path / "out") == check_files(variant)
+
+
+def test_stock_diffusers_loads_dense_shapes_with_the_same_output(
+    variant: Path, tmp_path: Path, predict: Predict
+) -> None:
+    export(variant, "dense", tmp_path / "out")
+    dense = UNet2DConditionModel.from_pretrained(tmp_path / "out", subfolder="unet")
+    small = load_unet(variant)
+    assert sum(p.numel() for p in dense.parameters()) > sum(p.numel() for p in small.parameters())
+    torch.testing.assert_close(predict(dense), predict(small), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["pth", "dense", "diffusers"])
+def test_the_cards_snippet_runs_and_generates_with_the_demo_model(
+    form: Format, tmp_path: Path
+) -> None:
+    unet = loading.load_pipeline("demo", device="cpu").unet
+    variant = save_pruned(unet, tmp_path / "s10", "demo")
+    export(variant, form, tmp_path / "out")
+    card = (tmp_path / "out" / CARD).read_text()
+    assert f"{check_files(variant)['params']:,}" in card
+    assert "0.25" in card
+    assert "licence" in card
+    found = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert found is not None
+    paint = "image = pipe('a red circle', num_inference_steps=1).images[0]\nassert image.size\n"
+    if form == "pth":
+        paint += "assert pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn1.heads >= 1\n"
+    fresh(found[1] + paint, tmp_path / "out")
+
+
+def test_the_published_use_runs_as_written(tmp_path: Path) -> None:
+    unet = loading.load_pipeline("demo", device="cpu").unet
+    variant = save_pruned(unet, tmp_path / "s10", "demo")
+    export(variant, "pth", tmp_path / "out")
+    again = torch.load(tmp_path / "out" / "unet_pruned.pth", weights_only=False)
+    assert digest(again.state_dict()) == digest(load_unet(variant).state_dict())
+    code = """
+import sys, torch
+from core.loading import load_pipeline
+pipe = load_pipeline("demo", device="cpu")
+path = "unet_pruned.pth"
+before = set(sys.modules)
+pipe.unet = torch.load(path, weights_only=False)
+assert not [name for name in set(sys.modules) - before if name.startswith("core")]
+assert pipe("a red circle", num_inference_steps=1).images[0].size
+"""
+    fresh(code, tmp_path / "out")
+
+
+def test_a_damaged_variant_and_a_taken_folder_are_refused(variant: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(BadInput, match="exists already"):
+        export(variant, "pth", tmp_path / "out")
+    weights = variant / "unet" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(BadInput, match="cut short or changed"):
+        export(variant, "dense", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
