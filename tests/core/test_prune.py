@@ -226,6 +226,18 @@ def test_groups_that_fit_less_memory_give_the_same_files(
     assert files(tmp_path) == files(undisturbed[0])
 
 
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_the_batch_size_changes_no_choice(
+    settings: PruneSettings,
+    undisturbed: tuple[Path, list[Event]],
+    tmp_path: Path,
+    batch_size: int,
+) -> None:
+    go(replace(settings, batch_size=batch_size, sparsities=(0.5,)), tmp_path)
+    ours, theirs = (read_manifest(f / "out" / "s50")["targets"] for f in (tmp_path, undisturbed[0]))
+    assert [entry["kept"] for entry in ours] == [entry["kept"] for entry in theirs]
+
+
 def test_groups_keep_the_order_and_the_budget(undisturbed: tuple[Path, list[Event]]) -> None:
     targets = find_targets(load_unet(undisturbed[0] / "out" / "s20"))
     groups = memory_groups(targets, 1.0)  # nothing fits: one each
