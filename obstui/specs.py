@@ -29,7 +29,7 @@ DEFAULT_PROMPTS = {"prune": 100, "compare": 8}
 TIMESTEP_WEIGHTS = ("uniform", "linear_increase", "linear_decrease", "log_increase", "log_decrease")
 METHODS = ("obs", "magnitude")
 ALLOCATIONS = ("uniform", "loss")
-BUDGETS = ("params", "flops")
+BUDGETS = ("params", "flops", "ms")
 
 _VARIANT = re.compile(r"^(?P<job>[1-9]\d{0,17})@(?P<percent>\d{1,2}(?:\.\d{1,2})?)$")
 _HUB_ID = re.compile(r"^(?:modelscope:)?[\w.-]+/[\w.-]+$")
@@ -128,7 +128,7 @@ class PruneSpec(_Spec):
     packages: Packages = 1
     token_budget: Annotated[int, Field(ge=1, le=100_000)] = 64
     allocate: Literal["uniform", "loss"] = "uniform"
-    budget: Literal["params", "flops"] = "params"
+    budget: Literal["params", "flops", "ms"] = "params"
     held_out: Annotated[int, Field(ge=0, le=32)] = 8
 
     @model_validator(mode="after")
@@ -197,19 +197,24 @@ def parse(data: dict[str, Any]) -> PruneSpec | GenerateSpec | CompareSpec:
 
 def explain(err: ValidationError) -> str:
     """pydantic's findings as one sentence."""
-    faults = []
+    return "; ".join(text for _, text in faults(err)) + "."
+
+
+def faults(err: ValidationError) -> list[tuple[str, str]]:
+    """pydantic's findings, each as the field at fault ("" for the job as a whole) and words."""
+    found = []
     for item in err.errors(include_url=False):
-        where = ".".join(
-            str(part) for part in item["loc"] if part not in ("prune", "generate", "compare")
-        )
+        path = [str(part) for part in item["loc"] if part not in ("prune", "generate", "compare")]
+        where = ".".join(path)
         what = one_line(item["msg"].removeprefix("Value error, "), limit=200)
         given = (
             ""
             if item["type"] == "missing"
             else f" (given: {one_line(repr(item['input']), limit=60)})"
         )
-        faults.append(f"{where or 'job'}: {what[:1].lower() + what[1:]}{given}")
-    return "; ".join(faults) + "."
+        words = f"{where or 'job'}: {what[:1].lower() + what[1:]}{given}"
+        found.append((path[0] if path else "", words))
+    return found
 
 
 def percent(sparsity: float) -> str:

@@ -1,10 +1,9 @@
-"""ls, show, logs, wait and the verbs that change a waiting or running job."""
+"""ls, show, logs, wait: what is in the queue."""
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -12,11 +11,11 @@ import click
 from obstui.cli import output
 from obstui.cli.output import as_dict, emit, json_option, say
 from obstui.config import Paths
-from obstui.store import JobView, NotFound, Reader, Store
+from obstui.options import JobOptions, duration
+from obstui.specs import parse_variant_id
+from obstui.store import JobView, NotFound, Reader
 from obstui.store.views import STATES
 from obstui.text import one_line, plain
-
-ids_argument = click.argument("ids", type=int, nargs=-1, required=True, metavar="ID...")
 
 
 def _found(reader: Reader, job_id: int) -> JobView:
@@ -28,16 +27,28 @@ def _found(reader: Reader, job_id: int) -> JobView:
 
 @click.command()
 @click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only these.")
+@click.option("--sweep", type=int, help="Only the jobs of this sweep.")
+@click.option("--sweeps", is_flag=True, help="The sweeps instead, each with its jobs counted.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @json_option
 @click.pass_obj
-def ls(paths: Paths, states: tuple[str, ...], limit: int, as_json: bool) -> None:
+def ls(
+    paths: Paths,
+    states: tuple[str, ...],
+    sweep: int | None,
+    sweeps: bool,
+    limit: int,
+    as_json: bool,
+) -> None:
     """List jobs, newest first."""
+    if sweeps:
+        _list_sweeps(paths, as_json)
+        return
     if not paths.db.exists():
         jobs: list[JobView] = []
     else:
         reader = Reader.open(paths)
-        jobs = reader.jobs(states=states or None, limit=limit)
+        jobs = reader.jobs(states=states or None, sweep=sweep, limit=limit)
         reader.close()
     if as_json:
         emit([as_dict(job) for job in jobs])
@@ -52,16 +63,59 @@ def ls(paths: Paths, states: tuple[str, ...], limit: int, as_json: bool) -> None
         click.echo(output.table(("ID", "KIND", "STATE", "NOW", "TIME", "NAME"), rows, "ID,TIME"))
 
 
+def _list_sweeps(paths: Paths, as_json: bool) -> None:
+    sweeps = []
+    if paths.db.exists():
+        with Reader.open(paths) as reader:
+            sweeps = reader.sweeps()
+    if as_json:
+        emit([
+            {"id": s.id, "name": s.name, "created_at": s.created_at, "counts": s.counts}
+            for s in sweeps
+        ])  # fmt: skip
+    elif not sweeps:
+        say("No sweeps yet: obstui submit FILE.yaml queues one.")
+    else:
+        rows = [
+            (str(s.id), str(sum(s.counts.values())),
+             ", ".join(f"{number} {state}" for state, number in sorted(s.counts.items())),
+             one_line(s.name, limit=60))
+            for s in sweeps
+        ]  # fmt: skip
+        click.echo(output.table(("SWEEP", "JOBS", "STATES", "NAME"), rows, "SWEEP,JOBS"))
+
+
+def _as_file(job: JobView, needs: list[int]) -> str:
+    """A job as a file for `obstui submit`."""
+    from obstui.job_files import as_yaml
+
+    refs = job.spec.get("variants") or [job.spec.get("variant") or ""]
+    makers = {named[0] for named in map(parse_variant_id, refs) if named}
+    options = JobOptions(
+        priority=job.priority,
+        held=job.state == "held",
+        window=job.window,
+        max_runtime=job.max_runtime,
+        after=tuple(str(parent) for parent in needs if parent not in makers),
+    )
+    return as_yaml(job.spec, options)
+
+
 @click.command()
 @click.argument("job_id", type=int, metavar="ID")
+@click.option("--yaml", "as_file", is_flag=True, help="As a file that obstui submit takes.")
 @json_option
 @click.pass_obj
-def show(paths: Paths, job_id: int, as_json: bool) -> None:
+def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
     """Show one job: state, result, what went wrong."""
     reader = Reader.open(paths)
     job = _found(reader, job_id)
     attempts = reader.attempts(job_id)
+    needs = reader.needs(job_id)
     reader.close()
+    if as_file:
+        click.echo(_as_file(job, needs), nl=False)
+        return
     if as_json:
         emit({**as_dict(job), "log": str(paths.log(job.ulid, job.attempt)) if attempts else None})
         return
@@ -73,6 +127,10 @@ def show(paths: Paths, job_id: int, as_json: bool) -> None:
         ("error", job.error or ""),
         ("time", output.took(job)),
         ("attempt", f"{job.attempt} on {job.device}" if job.attempt and job.device else ""),
+        ("window", job.window or ""),
+        ("at most", duration(job.max_runtime) if job.max_runtime else ""),
+        ("after", ", ".join(f"job {parent}" for parent in needs)),
+        ("sweep", str(job.sweep_id or "")),
         ("files", str(paths.job(job.ulid)) if attempts else ""),
     ]
     for name, value in lines:
@@ -82,39 +140,53 @@ def show(paths: Paths, job_id: int, as_json: bool) -> None:
     if result.get("variants"):
         click.echo("\n" + variant_table(result["variants"]))
     if result.get("models"):
-        click.echo("\n" + model_table(result["models"]))
+        click.echo("\n" + model_table(result["models"], result.get("reseed")))
     if result.get("images"):
         count = len(result["images"])
         click.echo(f"\n{count} picture{'s' if count > 1 else ''} below {paths.output(job.ulid)}")
 
 
 def variant_table(variants: Iterable[dict[str, Any]]) -> str:
-    """A prune job's variants."""
+    """A prune job's variants: errors of the layers on the calibration prompts and on held-out
+    ones, and of the UNet's prediction on these."""
     rows = [
         (v["id"], f"{v['sparsity']:.0%}", output.count(v["params"]), output.size(v["size_bytes"]),
-         f"{v['mean_error']:.3f}" if v.get("mean_error") is not None else "–", v["path"])
+         _number(v.get("mean_error"), ".3f"), _number(v.get("held_out_error"), ".3f"),
+         _number(v.get("noise_error"), ".1e"), v["path"])
         for v in variants
     ]  # fmt: skip
-    return output.table(("VARIANT", "SPARSITY", "PARAMS", "SIZE", "ERROR", "PATH"), rows,
-                        "SPARSITY,PARAMS,SIZE,ERROR")  # fmt: skip
+    head = ("VARIANT", "SPARSITY", "PARAMS", "SIZE", "ERROR", "HELD OUT", "NOISE", "PATH")
+    return output.table(head, rows, ",".join(head[1:-1]))
 
 
-def model_table(models: Iterable[dict[str, Any]]) -> str:
-    """A comparison's rows, the dense model first."""
-
-    def number(value: float | None, form: str) -> str:
-        return "–" if value is None else format(value, form)
-
-    rows = [
+def model_table(models: Iterable[dict[str, Any]], reseed: dict[str, Any] | None = None) -> str:
+    """A comparison's rows, the dense model first, and what another seed does for scale."""
+    models = list(models)
+    rows: list[tuple[str, ...]] = [
         (m["model"], m["method"] or "–", f"{m['sparsity']:.0%}", output.count(m["params"]),
-         output.size(m["size_bytes"]), f"{m['latency']:.3f} s", number(m["psnr"], ".1f"),
-         number(m["ssim"], ".3f"), number(m["latent_distance"], ".1e"),
-         number(m["attributes"], ".0%"))
+         output.size(m["size_bytes"]), f"{m['latency']:.3f} s", _number(m["psnr"], ".1f"),
+         _number(m["ssim"], ".3f"), _number(m["latent_distance"], ".1e"),
+         _number(m["attributes"], ".0%"), _number(m.get("clip"), ".1f"))
         for m in models
     ]  # fmt: skip
-    head = ("MODEL", "METHOD", "SPARSITY", "PARAMS", "SIZE", "PER IMAGE", "PSNR", "SSIM",
-            "LATENT DIST", "ATTRIBUTES")  # fmt: skip
-    return output.table(head, rows, ",".join(head[2:]))
+    head: tuple[str, ...] = (
+        "MODEL", "METHOD", "SPARSITY", "PARAMS", "SIZE", "PER IMAGE", "PSNR", "SSIM",
+        "LATENT DIST", "ATTRIBUTES", "CLIP",
+    )  # fmt: skip
+    if all(m.get("clip") is None for m in models):
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    text = output.table(head, rows, ",".join(head[2:]))
+    if reseed and reseed.get("psnr") is not None:
+        text += (
+            f"\nFor scale: another seed of the dense model is {reseed['psnr']:.1f} dB, SSIM "
+            f"{reseed['ssim']:.3f}, latent distance {reseed['latent_distance']:.1e} away "
+            f"({reseed['pictures']} pictures)."
+        )
+    return text
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 @click.command()
@@ -168,67 +240,3 @@ def wait(paths: Paths, ids: tuple[int, ...], every: bool, as_json: bool) -> None
         emit([as_dict(job) for job in jobs])
     if any(job.state != "succeeded" for job in jobs):
         raise click.exceptions.Exit(1)
-
-
-def _verb(name: str, help_text: str, act: Callable[[Store, int], JobView]) -> click.Command:
-    @click.command(name, help=help_text)
-    @ids_argument
-    @json_option
-    @click.pass_obj
-    def command(paths: Paths, ids: tuple[int, ...], as_json: bool) -> None:
-        store = Store.open(paths.ensure())
-        try:
-            done = [act(store, job_id) for job_id in ids]
-        finally:
-            store.close()
-        if as_json:
-            emit([as_dict(job) for job in done])
-            return
-        for job in done:
-            wish = {"cancel": "cancelled", "pause": "paused"}.get(job.desired)
-            pending = f" and will be {wish}" if job.live and wish else ""
-            say(f"Job {job.id} is {job.state}{pending}.")
-
-    return command
-
-
-cancel = _verb("cancel", "Cancel jobs; a running one stops at its next boundary.", Store.cancel)
-pause = _verb("pause", "Pause jobs: checkpoint and free the device.", Store.pause)
-resume = _verb("resume", "Let paused or held jobs go on.", Store.resume)
-retry = _verb(
-    "retry", "Queue failed or cancelled jobs again; finished units are kept.", Store.retry
-)
-
-
-@click.command()
-@click.argument("job_id", type=int, metavar="ID")
-@click.argument("number", type=click.IntRange(-1000, 1000), metavar="NUMBER")
-@click.pass_obj
-def priority(paths: Paths, job_id: int, number: int) -> None:
-    """Set a job's priority: higher runs first, 0 is usual."""
-    store = Store.open(paths.ensure())
-    try:
-        job = store.set_priority(job_id, number)
-    finally:
-        store.close()
-    say(f"Job {job.id} has priority {job.priority}.")
-
-
-@click.command()
-@ids_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.pass_obj
-def rm(paths: Paths, ids: tuple[int, ...], yes: bool) -> None:
-    """Remove jobs and their files, variants and pictures among them."""
-    store, reader = Store.open(paths.ensure()), Reader.open(paths)
-    try:
-        jobs = [_found(reader, job_id) for job_id in ids]
-        if not yes:
-            click.confirm(f"Remove {len(jobs)} job(s) with all their files?", abort=True, err=True)
-        for job in jobs:
-            store.remove(job.id)
-            shutil.rmtree(paths.job(job.ulid), ignore_errors=True)
-            say(f"Removed job {job.id}.")
-    finally:
-        reader.close()
-        store.close()

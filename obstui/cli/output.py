@@ -63,6 +63,9 @@ def as_dict(job: JobView) -> dict[str, Any]:
         "result": job.result,
         "spec": job.spec,
         "ulid": job.ulid,
+        "window": job.window,
+        "max_runtime": job.max_runtime,
+        "sweep_id": job.sweep_id,
     }
 
 

@@ -10,6 +10,7 @@ import click
 
 from obstui.cli.output import as_dict, emit, json_option, say, title
 from obstui.config import Paths
+from obstui.options import JobOptions, job_options
 from obstui.prompt_files import read_prompts
 from obstui.specs import (
     ALLOCATIONS,
@@ -102,6 +103,11 @@ compare_options = _with(
     *_model_options,
 )
 _queue_options = _with(
+    click.option("--after", metavar="ID,...", help="Start only after these jobs have succeeded."),
+    click.option("--max-runtime", metavar="8h", help="Fail an attempt that runs longer."),
+    click.option("--window", metavar="23:00-07:00", help="Run only in these hours."),
+    click.option("--held", is_flag=True, help="Wait until obstui resume ID."),
+    click.option("--priority", type=int, default=0, show_default=True, help="Higher runs first."),
     click.option("--wait", is_flag=True, help="Wait for the job; start a worker if none runs."),
     json_option,
 )
@@ -111,27 +117,27 @@ _queue_options = _with(
 @prune_options
 @_queue_options
 @click.pass_obj
-def prune(paths: Paths, /, wait: bool, as_json: bool, **options: Any) -> None:
+def prune(paths: Paths, /, **options: Any) -> None:
     """Queue a pruning job: one calibration, one or more sparsities."""
-    _queue(paths, prune_spec(**options), wait=wait, as_json=as_json)
+    _queue(paths, prune_spec, options)
 
 
 @click.command()
 @generate_options
 @_queue_options
 @click.pass_obj
-def generate(paths: Paths, /, wait: bool, as_json: bool, **options: Any) -> None:
+def generate(paths: Paths, /, **options: Any) -> None:
     """Queue pictures with a dense model or a variant."""
-    _queue(paths, generate_spec(**options), wait=wait, as_json=as_json)
+    _queue(paths, generate_spec, options)
 
 
 @click.command()
 @compare_options
 @_queue_options
 @click.pass_obj
-def compare(paths: Paths, /, wait: bool, as_json: bool, **options: Any) -> None:
+def compare(paths: Paths, /, **options: Any) -> None:
     """Queue a comparison of the dense model with its variants: same prompts, same seeds."""
-    _queue(paths, compare_spec(**options), wait=wait, as_json=as_json)
+    _queue(paths, compare_spec, options)
 
 
 def prune_spec(prompts: Path | None, num_prompts: int | None, **options: Any) -> Spec:
@@ -188,12 +194,13 @@ def checked(data: dict[str, Any]) -> Spec:
     return spec.model_copy(update=update)
 
 
-def _queue(paths: Paths, spec: Spec, *, wait: bool, as_json: bool) -> None:
-    store = Store.open(paths.ensure())
-    try:
-        job = store.enqueue(spec)
-    finally:
-        store.close()
+def _queue(paths: Paths, spec_of: Callable[..., Spec], given: dict[str, Any]) -> None:
+    wait, as_json = given.pop("wait"), given.pop("as_json")
+    said = {name: given.pop(name) for name in JobOptions.model_fields}
+    options = job_options({name: value for name, value in said.items() if value is not None})
+    spec = spec_of(**given)
+    with Store.open(paths.ensure()) as store:
+        job = store.enqueue(spec, options=options)
     if not as_json:
         say(f"Queued as job {job.id}: {title(job)}.")
         if isinstance(spec, PruneSpec):

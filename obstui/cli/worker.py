@@ -21,13 +21,17 @@ def worker() -> None:
 
 
 @worker.command()
+@click.option("--device", help="cpu or a GPU's UUID (default: every GPU, else cpu).")
 @click.pass_obj
-def start(paths: Paths) -> None:
-    """Start a worker in the background; returns when it is up."""
-    from obstui.worker import launch
+def start(paths: Paths, device: str | None) -> None:
+    """Start a worker for each GPU in the background; returns when they are up."""
+    from obstui.worker import gpu, launch
 
-    pid = launch.start(paths.ensure())
-    say(f"The worker is up (pid {pid}); its log is {paths.worker_log}.")
+    wanted = [gpu.choose(device)] if device else gpu.devices()
+    for each in wanted:
+        pid = launch.start(paths.ensure(), each.id)
+        on = f" on {each.name}" if len(wanted) > 1 else ""
+        say(f"The worker is up{on} (pid {pid}); its log is {paths.worker_log}.")
 
 
 @worker.command()
@@ -52,6 +56,70 @@ def stop(paths: Paths, now: bool) -> None:
 
     stopped = launch.stop(paths.ensure(), now=now)
     say("The worker has stopped; queued work waits." if stopped else "No worker is running.")
+
+
+@worker.command()
+@click.pass_obj
+def drain(paths: Paths) -> None:
+    """Let the worker finish the job it runs, start no other, and end."""
+    from obstui.worker import launch
+
+    leaving = launch.drain(paths.ensure())
+    say("The worker ends after its job." if leaving else "No worker is running.")
+
+
+@worker.command()
+@click.option("--device", help="cpu or a GPU's UUID (default: every GPU, else cpu).")
+@click.option("--print", "only_print", is_flag=True, help="Print the unit, install nothing.")
+@click.pass_obj
+def install(paths: Paths, device: str | None, only_print: bool) -> None:
+    """Let systemd start the worker with the computer, and again after a crash."""
+    from obstui.worker import gpu
+    from obstui.worker import install as systemd
+
+    for each in [gpu.choose(device)] if device else gpu.devices():
+        if only_print:
+            click.echo(systemd.unit(paths, each), nl=False)
+            continue
+        path, hint = systemd.install(paths.ensure(), each)
+        say(f"The worker is installed as {path.name} and runs." + (f" But {hint}." if hint else ""))
+
+
+@worker.command("when-empty")
+@click.argument("action", type=click.Choice(["suspend", "poweroff", "command", "off"]))
+@click.argument("command", nargs=-1)
+@click.pass_obj
+def when_empty(paths: Paths, action: str, command: tuple[str, ...]) -> None:
+    """Once, when the queue is empty: suspend, power off, or run a command (after --).
+
+    Two minutes pass first. A new job, a key pressed in a terminal, another program on the GPU, or
+    `off` stops that.
+    """
+    from obstui.store import Store
+    from obstui.worker import when_empty as ending
+
+    with Store.open(paths.ensure()) as store:
+        if action == "off":
+            was = ending.disarm(store)
+            say("It is called off." if was else "Nothing was to happen when the queue is empty.")
+            return
+        armed = ending.arm(store, action, command)
+    say(f"When the queue is empty: {' '.join(armed.command)}. Call it off with when-empty off.")
+
+
+def _say_when_empty(paths: Paths) -> None:
+    from obstui.store import Store
+    from obstui.worker import when_empty as ending
+
+    with Store.open(paths) as store:
+        armed = ending.armed(store)
+    if armed is None:
+        return
+    if armed.due_at is None:
+        say(f"When the queue is empty: {armed.action}.")
+    else:
+        left = max(0.0, armed.due_at - time.time())
+        say(f"The queue is empty: {armed.action} in {left:.0f} s (stop it with when-empty off).")
 
 
 @worker.command()
@@ -80,4 +148,5 @@ def status(paths: Paths, as_json: bool) -> None:
              output.duration(time.time() - w.started_at))
             for w in workers
         ]  # fmt: skip
+        _say_when_empty(paths)
         click.echo(output.table(("DEVICE", "PID", "STATE", "JOB", "UP"), rows, "PID,JOB,UP"))

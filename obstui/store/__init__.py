@@ -12,6 +12,10 @@ from obstui.store.views import (
     Claim,
     EventView,
     JobView,
+    Notice,
+    PastRun,
+    StopView,
+    SweepView,
     WorkerView,
 )
 
@@ -25,9 +29,13 @@ __all__ = [
     "EventView",
     "JobView",
     "NotFound",
+    "Notice",
+    "PastRun",
     "Reader",
     "Refused",
+    "StopView",
     "Store",
     "StoreError",
+    "SweepView",
     "WorkerView",
 ]

@@ -59,7 +59,8 @@ def filesystem_type(path: Path, mountinfo: str | None = None) -> str | None:
     return found
 
 
-def _connect(db: Path, *, wait: float) -> sqlite3.Connection:
+def connect(db: Path, *, wait: float) -> sqlite3.Connection:
+    """A bare connection without pragmas; it begins no transaction by itself."""
     # mode=rw: a store is created on purpose, never by connecting to it.
     return sqlite3.connect(
         f"{db.as_uri()}?mode=rw",
@@ -75,9 +76,12 @@ def _sentence(db: Path, err: BaseException) -> str:
     if "locked" in what or "busy" in what:
         return f"The store {db} is busy: another program holds its lock; try again in a moment."
     if "not a database" in what:
-        return f"{db} is not an obstui store (not an SQLite file): name another file with --db."
+        mend = f" {_way_back(db)}" if _has_backups(db) else ""
+        return (
+            f"{db} is not an obstui store (not an SQLite file): name another file with --db.{mend}"
+        )
     if "malformed" in what:
-        return f"The store {db} is damaged ({what}): restore a copy, or move it aside."
+        return f"The store {db} is damaged ({what}). {_way_back(db)}"
     if "full" in what:
         return f"No space is left for the store {db}: free some on that disk."
     if "readonly" in what or "unable to open" in what:
@@ -85,8 +89,20 @@ def _sentence(db: Path, err: BaseException) -> str:
     return f"The store {db} cannot be used: {what}."
 
 
+def _has_backups(db: Path) -> bool:
+    from obstui.store.backup import backups
+
+    return bool(backups(db))
+
+
+def _way_back(db: Path) -> str:
+    from obstui.store.backup import is_backup, way_back
+
+    return "" if is_backup(db) else way_back(db)
+
+
 @contextmanager
-def _in_words(db: Path) -> Iterator[None]:
+def in_words(db: Path) -> Iterator[None]:
     """SQLite's troubles as StoreError. Programming errors stay what they are."""
     try:
         yield
@@ -98,8 +114,9 @@ def _in_words(db: Path) -> Iterator[None]:
         raise StoreError(_sentence(db, err)) from err
 
 
-def check(db: Path) -> None:
-    """Refuse a file that is no store of this version, leaving its bytes alone.
+def check(db: Path) -> int:
+    """The schema's version. Refuse a file that is no store, or a newer version's, leaving its bytes
+    alone.
 
     The file is looked at through SQLite only: to open and close it by hand would drop the locks
     that another connection of this process may hold on it. Raises StoreError.
@@ -109,8 +126,8 @@ def check(db: Path) -> None:
     if not db.is_file():
         raise StoreError(f"The store {db} is not a file: name another with --db.")
     if db.stat().st_size == 0:
-        raise StoreError(f"The store {db} is empty (0 bytes): restore a copy, or remove it.")
-    with _in_words(db), closing(_connect(db, wait=READER_WAITS)) as conn:
+        raise StoreError(f"The store {db} is empty (0 bytes). {_way_back(db)}")
+    with in_words(db), closing(connect(db, wait=READER_WAITS)) as conn:
         conn.execute("PRAGMA query_only = ON")
         conn.execute("BEGIN")
         tables = conn.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -120,7 +137,7 @@ def check(db: Path) -> None:
         )
         torn = db.stat().st_size % page != 0
     if torn or not tables:
-        raise StoreError(f"The store {db} is cut short: restore a copy, or move it aside.")
+        raise StoreError(f"The store {db} is cut short. {_way_back(db)}")
     if application != APPLICATION_ID:
         raise StoreError(f"{db} is another program's database: name another file with --db.")
     if version > SCHEMA_VERSION:
@@ -128,6 +145,7 @@ def check(db: Path) -> None:
             f"The store {db} was written by a newer obstui (schema {version}, this one knows "
             f"{SCHEMA_VERSION}): update obstui, or name another store with --db."
         )
+    return int(version)
 
 
 def _refuse_surroundings(db: Path) -> None:
@@ -144,8 +162,9 @@ def _refuse_surroundings(db: Path) -> None:
 
 
 @contextmanager
-def _creation_lock(folder: Path) -> Iterator[None]:
-    path = folder / "store.lock"
+def sole_preparer(paths: Paths) -> Iterator[None]:
+    """Only one process at a time makes, updates or restores a store; others wait for it."""
+    path = paths.home / "locks" / "store.lock"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + WRITER_WAITS
@@ -169,7 +188,7 @@ def create(paths: Paths) -> None:
     """Make the store if there is none: whole under another name, then renamed into place, so that
     no kill leaves a half-made one. Raises StoreError."""
     db = paths.db
-    with _creation_lock(paths.home / "locks"):
+    with sole_preparer(paths):
         if db.exists():
             return
         for trail in ("-journal", "-wal"):
@@ -184,15 +203,20 @@ def create(paths: Paths) -> None:
         for trail in ("", "-journal", "-wal", "-shm"):
             draft.with_name(draft.name + trail).unlink(missing_ok=True)
         os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        with _in_words(db):
+        with in_words(db):
             _fill(draft)
         os.rename(draft, db)
         draft.with_name(draft.name + "-journal").unlink(missing_ok=True)
-        folder = os.open(db.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(db.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Names in a folder are on disk only once the folder itself is."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _fill(draft: Path) -> None:
@@ -203,7 +227,7 @@ def _fill(draft: Path) -> None:
         conn.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
     engine.dispose()
     if wal_is_safe(sqlite3.sqlite_version_info):
-        with closing(_connect(draft, wait=WRITER_WAITS)) as conn:
+        with closing(connect(draft, wait=WRITER_WAITS)) as conn:
             conn.execute("PRAGMA journal_mode = WAL")
 
 
@@ -232,18 +256,19 @@ def _set_journal(conn: sqlite3.Connection, db: Path) -> None:
         ) from err
 
 
-def writer_engine(db: Path) -> Engine:
-    """Durable, and every transaction takes the write lock at its beginning."""
+def writer_engine(db: Path, *, foreign_keys: bool = True) -> Engine:
+    """Durable, and every transaction takes the write lock at its beginning. Without foreign keys
+    (for updates of the schema) the deletion of a parent's row leaves its children alone."""
 
-    def connect() -> sqlite3.Connection:
-        conn = _connect(db, wait=WRITER_WAITS)
+    def opened() -> sqlite3.Connection:
+        conn = connect(db, wait=WRITER_WAITS)
         _set_journal(conn, db)
         conn.execute("PRAGMA synchronous = FULL")
-        conn.execute("PRAGMA foreign_keys = ON")
+        conn.execute(f"PRAGMA foreign_keys = {'ON' if foreign_keys else 'OFF'}")
         conn.execute("PRAGMA journal_size_limit = 67108864")
         return conn
 
-    engine = _engine(connect)
+    engine = _engine(opened)
 
     @event.listens_for(engine, "begin")
     def begin(conn: Connection) -> None:
@@ -256,13 +281,13 @@ def writer_engine(db: Path) -> Engine:
 def reader_engine(db: Path) -> Engine:
     """Cannot write, and holds no transaction: every statement sees the newest commit."""
 
-    def connect() -> sqlite3.Connection:
-        conn = _connect(db, wait=READER_WAITS)
+    def opened() -> sqlite3.Connection:
+        conn = connect(db, wait=READER_WAITS)
         # Not mode=ro: that could not roll back the journal of a writer that was killed.
         conn.execute("PRAGMA query_only = ON")
         return conn
 
-    return _engine(connect)
+    return _engine(opened)
 
 
 class Access:
@@ -276,14 +301,19 @@ class Access:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         """One short transaction; committed when the block ends, undone when it raises."""
-        with _in_words(self.paths.db), self._engine.begin() as conn:
+        with in_words(self.paths.db), self._engine.begin() as conn:
             yield conn
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         """Single statements without a transaction; fetch every result whole."""
-        with _in_words(self.paths.db), self._engine.connect() as conn:
+        with in_words(self.paths.db), self._engine.connect() as conn:
             yield conn.execution_options(reads=True)
+
+    def wait_at_most(self, seconds: float) -> None:
+        """From now on a store that is busy holds a call up for so long only."""
+        with self._read() as conn:
+            conn.exec_driver_sql(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
 
     def close(self) -> None:
         """Give the connection back to the system; the object is of no further use."""
@@ -298,16 +328,30 @@ class Access:
 
 def prepare(paths: Paths) -> None:
     """A store that this process may write to, made if there was none. Raises StoreError."""
-    try:
-        paths.ensure()
-    except UnusableFolder as err:
-        raise StoreError(str(err)) from err
+    _ensure(paths)
     _refuse_surroundings(paths.db)
     try:
         if not paths.db.exists():
             create(paths)
     except OSError as err:
         raise StoreError(f"Cannot make the store {paths.db}: {err.strerror}.") from err
-    check(paths.db)
     if not os.access(paths.db, os.W_OK):
+        check(paths.db)
         raise StoreError(f"Cannot write to the store {paths.db}: check who owns it.")
+    bring_up_to_date(paths)
+
+
+def _ensure(paths: Paths) -> None:
+    try:
+        paths.ensure()
+    except UnusableFolder as err:
+        raise StoreError(str(err)) from err
+
+
+def bring_up_to_date(paths: Paths) -> None:
+    """Check the file, and update the schema of an older version's. Raises StoreError."""
+    if check(paths.db) < SCHEMA_VERSION:
+        from obstui.store.migrate import migrate  # alembic takes its time, and is seldom needed
+
+        _ensure(paths)
+        migrate(paths)

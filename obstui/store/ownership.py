@@ -16,6 +16,7 @@ from sqlalchemy import (
     Connection,
     and_,
     delete,
+    func,
     insert,
     literal_column,
     or_,
@@ -27,9 +28,11 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from obstui.specs import parse_variant_id
 from obstui.store.connection import Access
 from obstui.store.reader import view_jobs
+from obstui.store.stops import stopped
 from obstui.store.tables import attempts, dependencies, events, jobs, workers
 from obstui.store.transitions import JobRow, end_attempt, move, record, record_state
 from obstui.store.views import LIVE, Claim, JobView, WorkerView
+from obstui.windows import is_open
 
 _ENDS = ("succeeded", "failed", "cancelled", "paused", "queued")
 
@@ -78,7 +81,13 @@ def _folders(conn: Connection, job_id: int, refs: Sequence[str]) -> dict[str, st
     return folders
 
 
-def _take_next(worker: str, device: str, now: float) -> ReturningUpdate[Any]:
+def _shut_windows(conn: Connection, now: float) -> list[str]:
+    """The time windows of queued jobs that are closed now."""
+    query = select(jobs.c.window).where(jobs.c.state == "queued", jobs.c.window.is_not(None))
+    return [w for w in conn.execute(query.distinct()).scalars().all() if not is_open(w, now)]
+
+
+def _take_next(worker: str, device: str, now: float, shut: Sequence[str]) -> ReturningUpdate[Any]:
     """The guarded claim: one statement chooses and takes, so no two workers can take the same."""
     parent = jobs.alias("parent")
     candidate = jobs.alias("candidate")
@@ -95,8 +104,13 @@ def _take_next(worker: str, device: str, now: float) -> ReturningUpdate[Any]:
         select(candidate.c.id)
         .where(candidate.c.state == queued, candidate.c.desired == "run")
         .where(or_(candidate.c.not_before.is_(None), candidate.c.not_before <= now))
+        .where(or_(candidate.c.window.is_(None), candidate.c.window.not_in(shut)))
         .where(~unfinished.exists())
-        .order_by(candidate.c.priority.desc(), candidate.c.id)
+        .order_by(
+            candidate.c.priority.desc(),
+            func.coalesce(candidate.c.rank, candidate.c.id),
+            candidate.c.id,
+        )
         .limit(1)
         .scalar_subquery()
     )
@@ -123,12 +137,16 @@ class Ownership(Access):
     (busy for half a minute, or its disk full): try again, nothing was changed."""
 
     def claim(self, worker: str, device: str) -> Claim | None:
-        """Take the next job that can start: highest priority, then oldest. None if there is none
-        right now. The caller holds the device's lock. A variant of which the parent's result
-        tells no folder is missing from `Claim.variants`."""
+        """Take the next job that can start: highest priority, then oldest unless people gave it
+        another place. None if there is none right now, or the queue or the device is stopped. The
+        caller holds the device's lock. A variant of which the parent's result tells no folder is
+        missing from `Claim.variants`."""
         now = self._clock()
         with self._write() as conn:
-            job = conn.execute(_take_next(worker, device, now)).one_or_none()
+            if stopped(conn, device, now):
+                return None
+            shut = _shut_windows(conn, now)
+            job = conn.execute(_take_next(worker, device, now, shut)).one_or_none()
             if job is None:
                 return None
             conn.execute(
@@ -235,8 +253,9 @@ class Ownership(Access):
             ]
             if rows:
                 conn.execute(insert(events), rows)
-            if job.losses and any(payload.get("reused") is False for _, payload in facts):
-                forward = {"losses": 0, "version": job.version + 1}
+            lost = job.losses or job.reboots
+            if lost and any(payload.get("reused") is False for _, payload in facts):
+                forward = {"losses": 0, "reboots": 0, "version": job.version + 1}
                 conn.execute(update(jobs).where(jobs.c.id == job.id).values(forward))
             return True
 
@@ -250,13 +269,15 @@ class Ownership(Access):
         result: dict[str, Any] | None = None,
         exit_code: int | None = None,
         not_before: float | None = None,
+        signature: str | None = None,
     ) -> bool:
         """End the attempt: `state` is succeeded, failed, cancelled, paused or queued (again, not
         before `not_before`). Jobs that need a result which will not come are skipped with it.
 
         A job given back as queued or paused obeys what was wished of it meanwhile. Queued for a
-        reason other than user, drain, gpu_busy, gpu_lost or disk_full counts as a loss: the second
-        in a row waits a minute, the third is quarantined. False when fenced out.
+        reason that is the job's own counts as a loss: the second in a row waits a minute, the third
+        is quarantined. `signature` is what a failure has in common with others like it: three of
+        them on one device within ten minutes stop the device. False when fenced out.
         """
         if state not in _ENDS:
             raise ValueError(f"no end of an attempt: {state}")
@@ -274,6 +295,7 @@ class Ownership(Access):
                 result=result,
                 exit_code=exit_code,
                 not_before=not_before,
+                signature=signature,
             )
             return True
 

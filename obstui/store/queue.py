@@ -8,12 +8,16 @@ from typing import Self
 
 from obstui.config import Paths
 from obstui.store.connection import prepare, writer_engine
+from obstui.store.enqueue import Enqueueing
 from obstui.store.ownership import Ownership
 from obstui.store.requests import Requests
+from obstui.store.stops import Stops
+from obstui.store.upkeep import Upkeep
 
 
-class Store(Requests, Ownership):
-    """One connection that writes: what people ask (`Requests`), what workers do (`Ownership`)."""
+class Store(Enqueueing, Requests, Ownership, Stops, Upkeep):
+    """One connection that writes: what people ask (`Enqueueing`, `Requests`), what workers do
+    (`Ownership`), what holds everything up (`Stops`), and the housekeeping (`Upkeep`)."""
 
     @classmethod
     def open(cls, paths: Paths, *, clock: Callable[[], float] = time.time) -> Self:

@@ -12,9 +12,28 @@ from typing import Any, Self
 from sqlalchemy import Connection, Row, func, or_, select
 
 from obstui.config import Paths
-from obstui.store.connection import Access, check, reader_engine
-from obstui.store.tables import attempts, dependencies, events, jobs, workers
-from obstui.store.views import STATES, AttemptView, EventView, JobView, WorkerView
+from obstui.store.connection import Access, bring_up_to_date, reader_engine
+from obstui.store.tables import (
+    attempts,
+    dependencies,
+    events,
+    jobs,
+    settings,
+    stops,
+    sweeps,
+    workers,
+)
+from obstui.store.views import (
+    STATES,
+    AttemptView,
+    EventView,
+    JobView,
+    PastRun,
+    StopView,
+    SweepView,
+    WorkerView,
+)
+from obstui.windows import is_open, opens_at
 
 _AFTER = {
     "worker_lost": "a lost worker",
@@ -38,7 +57,7 @@ class Reader(Access):
     @classmethod
     def open(cls, paths: Paths, *, clock: Callable[[], float] = time.time) -> Self:
         """Raises StoreError when there is no store, or a bad one; never creates it."""
-        check(paths.db)
+        bring_up_to_date(paths)
         return cls(paths, reader_engine(paths.db), clock)
 
     def data_version(self) -> int:
@@ -53,11 +72,17 @@ class Reader(Access):
         limit: int = 1000,
         offset: int = 0,
         newest_first: bool = True,
+        sweep: int | None = None,
+        ended_since: float | None = None,
     ) -> list[JobView]:
-        """Jobs by age, optionally of some states only."""
+        """Jobs by age, optionally only of some states, of one sweep, or those that ended since."""
         query = select(jobs).order_by(jobs.c.id.desc() if newest_first else jobs.c.id)
         if states is not None:
             query = query.where(jobs.c.state.in_(states))
+        if sweep is not None:
+            query = query.where(jobs.c.sweep_id == sweep)
+        if ended_since is not None:
+            query = query.where(jobs.c.finished_at >= ended_since)
         with self._read() as conn:
             rows = conn.execute(query.limit(limit).offset(offset)).all()
             return view_jobs(conn, rows, self.paths, self._clock())
@@ -75,6 +100,16 @@ class Reader(Access):
         query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
         with self._read() as conn:
             return dict.fromkeys(STATES, 0) | dict(conn.execute(query).tuples().all())
+
+    def next_retry(self) -> float | None:
+        """When the first of the queued jobs that wait after a lost attempt may start again; None
+        if no job does."""
+        query = select(func.min(jobs.c.not_before)).where(
+            jobs.c.state == "queued", jobs.c.desired == "run"
+        )
+        with self._read() as conn:
+            found: float | None = conn.execute(query).scalar_one_or_none()
+            return found
 
     def events(
         self,
@@ -106,6 +141,89 @@ class Reader(Access):
         with self._read() as conn:
             return [AttemptView(**row._mapping) for row in conn.execute(query).all()]
 
+    def sweeps(self) -> list[SweepView]:
+        """All sweeps, newest first, each with its jobs counted by state."""
+        query = (
+            select(sweeps, jobs.c.state, func.count(jobs.c.id).label("number"))
+            .outerjoin(jobs, jobs.c.sweep_id == sweeps.c.id)
+            .group_by(sweeps.c.id, jobs.c.state)
+            .order_by(sweeps.c.id.desc())
+        )
+        found: dict[int, SweepView] = {}
+        with self._read() as conn:
+            for row in conn.execute(query).all():
+                view = found.setdefault(row.id, SweepView(row.id, row.name, row.created_at, {}))
+                if row.state:
+                    view.counts[row.state] = row.number
+        return list(found.values())
+
+    def stops(self) -> list[StopView]:
+        """What holds the queue or a device up right now."""
+        with self._read() as conn:
+            return _stops(conn, self._clock())
+
+    def needs(self, job_id: int) -> list[int]:
+        """The jobs that must succeed before this one starts."""
+        query = select(dependencies.c.parent_id).where(dependencies.c.job_id == job_id)
+        with self._read() as conn:
+            return sorted(conn.execute(query).scalars().all())
+
+    def all_needs(self) -> dict[int, list[int]]:
+        """For each queued job that waits for others: which."""
+        query = (
+            select(dependencies.c.job_id, dependencies.c.parent_id)
+            .join(jobs, jobs.c.id == dependencies.c.job_id)
+            .where(jobs.c.state == "queued")
+        )
+        found: dict[int, list[int]] = {}
+        with self._read() as conn:
+            for row in conn.execute(query).all():
+                found.setdefault(row.job_id, []).append(row.parent_id)
+        return found
+
+    def in_order(self) -> list[JobView]:
+        """The queued jobs in the order in which they will start, dependencies aside."""
+        query = (
+            select(jobs)
+            .where(jobs.c.state == "queued")
+            .order_by(jobs.c.priority.desc(), func.coalesce(jobs.c.rank, jobs.c.id), jobs.c.id)
+        )
+        with self._read() as conn:
+            return view_jobs(conn, conn.execute(query).all(), self.paths, self._clock())
+
+    def past_runs(self, limit: int = 300) -> list[PastRun]:
+        """The jobs that succeeded last, and what they took."""
+        took = func.sum(attempts.c.finished_at - attempts.c.started_at)
+        query = (
+            select(jobs.c.spec, took.label("seconds"))
+            .join(attempts, attempts.c.job_id == jobs.c.id)
+            .where(jobs.c.state == "succeeded")
+            .group_by(jobs.c.id)
+            .order_by(jobs.c.id.desc())
+            .limit(limit)
+        )
+        with self._read() as conn:
+            rows = conn.execute(query).all()
+        return [PastRun(row.spec, row.seconds) for row in rows if row.seconds and row.seconds > 0]
+
+    def device_seconds(self, since: float, now: float) -> dict[str, float]:
+        """How long attempts ran on each device since a time."""
+        end = func.coalesce(attempts.c.finished_at, now)
+        begin = func.max(attempts.c.started_at, since)
+        query = (
+            select(attempts.c.device, func.sum(end - begin))
+            .where(end > since, end > attempts.c.started_at)
+            .group_by(attempts.c.device)
+        )
+        with self._read() as conn:
+            return dict(conn.execute(query).tuples().all())
+
+    def setting(self, key: str) -> Any:
+        """A small value that a writer kept; None if there is none."""
+        with self._read() as conn:
+            query = select(settings.c.value).where(settings.c.key == key)
+            return conn.execute(query).scalar_one_or_none()
+
     def workers(self) -> list[WorkerView]:
         """The last worker of each device, and whether it lives."""
         with self._read() as conn:
@@ -136,6 +254,12 @@ def _workers(conn: Connection, paths: Paths) -> list[WorkerView]:
     return [WorkerView(**row._mapping, alive=held(paths.lock(row.device))) for row in rows]
 
 
+def _stops(conn: Connection, now: float) -> list[StopView]:
+    holding = or_(stops.c.until.is_(None), stops.c.until > now)
+    rows = conn.execute(select(stops).where(holding).order_by(stops.c.scope)).all()
+    return [StopView(**{**row._mapping, "urgent": bool(row.urgent)}) for row in rows]
+
+
 def _unfinished_parents(conn: Connection, job_id: int | None) -> dict[int, list[str]]:
     """For one queued job, or for all: its parents that have not succeeded, as "12 (running)"."""
     parent = jobs.alias()
@@ -155,13 +279,25 @@ def _unfinished_parents(conn: Connection, job_id: int | None) -> dict[int, list[
     return found
 
 
-def _no_worker(conn: Connection, paths: Paths) -> str | None:
-    alive = [worker.state for worker in _workers(conn, paths) if worker.alive]
+def _nobody_serves(conn: Connection, paths: Paths, now: float) -> str | None:
+    """Why no worker would take any job now; None if one would."""
+    stopped = {stop.scope: stop for stop in _stops(conn, now)}
+    if "*" in stopped:
+        return f"the queue is paused: {_since(stopped['*'], now)}"
+    alive = [worker for worker in _workers(conn, paths) if worker.alive]
     if not alive:
         return "no worker is running"
-    if all(state == "draining" for state in alive):
+    if all(worker.state == "draining" for worker in alive):
         return "the worker is about to stop and takes no more jobs"
+    if all(worker.device in stopped for worker in alive):
+        first = stopped[alive[0].device]
+        return f"the device {first.scope} is stopped: {_since(first, now)}"
     return None
+
+
+def _since(stop: StopView, now: float) -> str:
+    end = f" (until {_clock_time(stop.until, now)})" if stop.until is not None else ""
+    return f"{stop.reason}{end}"
 
 
 def _clock_time(at: float, now: float) -> str:
@@ -176,10 +312,10 @@ def view_jobs(
     """Rows as views; a queued job gets the sentence that says what it waits for, if anything."""
     queued = [row for row in rows if row.state == "queued"]
     parents: dict[int, list[str]] = {}
-    no_worker = None
+    nobody = None
     if queued:
         parents = _unfinished_parents(conn, queued[0].id if len(queued) == 1 else None)
-        no_worker = _no_worker(conn, paths)
+        nobody = _nobody_serves(conn, paths, now)
 
     def blocked(row: Row[Any]) -> str | None:
         if row.state != "queued":
@@ -190,7 +326,10 @@ def view_jobs(
         if row.not_before is not None and row.not_before > now:
             after = _AFTER.get(row.reason, "a pause")
             return f"starts again at {_clock_time(row.not_before, now)} after {after}"
-        return no_worker
+        if row.window is not None and not is_open(row.window, now):
+            opens = _clock_time(opens_at(row.window, now), now)
+            return f"outside its time window {row.window}: starts at {opens}"
+        return nobody
 
     columns = [name for name in JobView.__dataclass_fields__ if name != "blocked"]
     return [

@@ -1,27 +1,19 @@
-"""What people ask of the queue."""
+"""What people ask of jobs that are in the queue."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
-from obstui.specs import (
-    SPEC_VERSION,
-    CompareSpec,
-    GenerateSpec,
-    PruneSpec,
-    parse_variant_id,
-    percent,
-)
+from obstui.options import job_options
+from obstui.specs import BadSpec, parse, parse_variant_id, percent
 from obstui.store.connection import Access
-from obstui.store.errors import NotFound, Refused
+from obstui.store.enqueue import check_priority, depend, frozen, parents
+from obstui.store.errors import Refused
 from obstui.store.reader import view_jobs
-from obstui.store.tables import dependencies, jobs
+from obstui.store.tables import dependencies, jobs, sweeps
 from obstui.store.transitions import (
     BROKEN,
     JobRow,
@@ -29,103 +21,14 @@ from obstui.store.transitions import (
     depended_on,
     find,
     move,
-    record_state,
+    record,
     wish,
 )
 from obstui.store.views import LIVE, TERMINAL, WAITING, JobView
-from obstui.text import one_line
-
-MAX_WAITING = 10_000
-MAX_PRIORITY = 1_000_000
-
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-
-def ulid() -> str:
-    """A new ULID: 48 bits of milliseconds and 80 random bits, as 26 letters that sort by time."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
-    return "".join(_CROCKFORD[value >> shift & 31] for shift in range(125, -1, -5))
-
-
-def _parents(conn: Connection, refs: tuple[str, ...]) -> list[int]:
-    """The jobs that make the variants named by id. Raises NotFound, Refused."""
-    found = set()
-    for ref in refs:
-        named = parse_variant_id(ref)
-        if named is None:
-            continue
-        job_id, sparsity = named
-        try:
-            parent = find(conn, job_id)
-        except NotFound:
-            raise NotFound(f"There is no variant {ref}: no job {job_id} exists.") from None
-        if parent.kind != "prune":
-            raise NotFound(
-                f"There is no variant {ref}: job {job_id} is a {parent.kind} job, "
-                "and only prune jobs make variants."
-            )
-        levels = parent.spec["sparsity"]
-        if sparsity not in [round(level, 4) for level in levels]:
-            made = ", ".join(f"{job_id}@{percent(level)}" for level in levels)
-            raise NotFound(f"There is no variant {ref}: job {job_id} makes {made}.")
-        if parent.state in BROKEN:
-            raise Refused(
-                f"The variant {ref} will not be made: job {job_id} is {parent.state}; "
-                "retry it first."
-            )
-        found.add(job_id)
-    return sorted(found)
 
 
 class Requests(Access):
     """The people's side of the store. Every method raises StoreError when the store is unusable."""
-
-    def enqueue(
-        self,
-        spec: PruneSpec | GenerateSpec | CompareSpec,
-        *,
-        priority: int = 0,
-        held: bool = False,
-    ) -> JobView:
-        """Queue a job; on disk when this returns. A job that names variants by id ("12@30") starts
-        only after the jobs that make them.
-
-        Raises NotFound (no such variant) and Refused (it will never be made; too many jobs wait).
-        """
-        data = spec.model_dump(mode="json")
-        canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
-        state, now = ("held" if held else "queued"), self._clock()
-        _check_priority(priority)
-        with self._write() as conn:
-            waiting = select(func.count()).where(jobs.c.state.in_(WAITING))
-            if conn.execute(waiting).scalar_one() >= MAX_WAITING:
-                raise Refused(f"{MAX_WAITING:,} jobs wait already: cancel some first.")
-            parents = _parents(conn, spec.variant_refs)
-            job_id: int = conn.execute(
-                insert(jobs)
-                .values(
-                    ulid=ulid(),
-                    kind=spec.kind,
-                    name=one_line(spec.name or spec.title, limit=120),
-                    spec=data,
-                    spec_version=SPEC_VERSION,
-                    spec_hash=hashlib.sha256(canonical.encode()).hexdigest(),
-                    priority=priority,
-                    state=state,
-                    desired="run",
-                    urgent=False,
-                    attempt=0,
-                    losses=0,
-                    version=1,
-                    created_at=now,
-                )
-                .returning(jobs.c.id)
-            ).scalar_one()
-            if parents:
-                rows = [{"job_id": job_id, "parent_id": parent} for parent in parents]
-                conn.execute(insert(dependencies), rows)
-            record_state(conn, job_id, 0, (None, state), reason=None, who="user", now=now)
-            return self._view(conn, job_id)
 
     def cancel(self, job_id: int) -> JobView:
         """End a job: at once while it waits; through its worker while it lives. Asking a second
@@ -172,33 +75,55 @@ class Requests(Access):
                 raise Refused(f"Job {job_id} is being cancelled: retry it once that is done.")
             return self._view(conn, job_id)
 
-    def retry(self, job_id: int) -> JobView:
+    def retry(self, job_id: int, changes: Mapping[str, Any] | None = None) -> JobView:
         """Queue a failed, cancelled, skipped or quarantined job again, at its old place, and
-        with it the jobs that were skipped because of it. Finished work on disk is used again.
+        with it the jobs that were skipped because of it. Finished work on disk is used again where
+        it fits. `changes` are fields of its spec or of its options (window, max_runtime).
 
-        Raises NotFound; Refused when there is nothing to retry or a job it needs must come first.
+        Raises NotFound; Refused when there is nothing to retry, a job it needs must come first, or
+        another job needs what it would no longer make; BadSpec when the changes make no job.
         """
         with self._write() as conn:
             job = find(conn, job_id)
             if job.state not in BROKEN:
                 mend = "queue it anew" if job.state == "succeeded" else "it is not over"
                 raise Refused(f"Job {job_id} is {job.state}: {mend}.")
+            if changes:
+                job = self._change(conn, job, changes)
             self._requeue(conn, job, self._clock())
             return self._view(conn, job_id)
+
+    def _change(self, conn: Connection, job: JobRow, changes: Mapping[str, Any]) -> JobRow:
+        options = {name: changes[name] for name in ("window", "max_runtime") if name in changes}
+        fields = {name: value for name, value in changes.items() if name not in options}
+        if "kind" in fields:
+            raise BadSpec(f"Job {job.id} is a {job.kind} job and stays one: queue another instead.")
+        spec = parse({**job.spec, **fields})
+        kept = job_options(options)
+        needs = set(parents(conn, spec)) | _needed_besides_variants(conn, job)
+        _check_children(conn, job, spec.model_dump(mode="json"))
+        depend(conn, job.id, sorted(needs))
+        values = {**frozen(spec), **{name: getattr(kept, name) for name in options}}
+        conn.execute(
+            update(jobs).where(jobs.c.id == job.id).values(**values, version=job.version + 1)
+        )
+        told = {"changed": sorted(changes), "spec_hash_before": job.spec_hash, "who": "user"}
+        record(conn, job.id, job.attempt, "changed", told, self._clock())
+        return find(conn, job.id)
 
     def _requeue(self, conn: Connection, job: JobRow, now: float) -> None:
         broken = broken_parents(conn, job.id)
         if broken:
             mend = "queue it anew" if broken[0].endswith("removed") else "retry that first"
             raise Refused(f"Job {job.id} needs the result of {broken[0]}: {mend}.")
-        fresh: dict[str, Any] = {"not_before": None, "losses": 0, "error": None}
+        fresh: dict[str, Any] = {"not_before": None, "losses": 0, "reboots": 0, "error": None}
         if job.state in BROKEN:
             fresh |= {"started_at": None, "progress": None, "result": None}
         move(conn, job, "queued", who="user", now=now, **fresh)
 
     def set_priority(self, job_id: int, priority: int) -> JobView:
         """Higher runs earlier. Raises NotFound; Refused when the job is over or the number huge."""
-        _check_priority(priority)
+        check_priority(priority)
         with self._write() as conn:
             job = find(conn, job_id)
             if job.state in TERMINAL:
@@ -210,6 +135,47 @@ class Requests(Access):
             )
             return self._view(conn, job_id)
 
+    def place(self, job_id: int, *, before: int | None) -> JobView:
+        """Move a waiting job right before another one, whose priority it takes; None: before all of
+        its own priority. Raises NotFound; Refused unless both wait."""
+        with self._write() as conn:
+            job = find(conn, job_id)
+            other = find(conn, before) if before is not None else None
+            for row in filter(None, (job, other)):
+                if row.state not in WAITING:
+                    raise Refused(f"Job {row.id} is {row.state}: only waiting jobs have a place.")
+            priority = other.priority if other else job.priority
+            order = _waiting_order(conn, priority, leave_out=job_id)
+            ids = [row.id for row in order]
+            index = ids.index(other.id) if other and other.id != job_id else 0
+            if other is None or other.id != job_id:
+                self._put(conn, job, order, index, priority)
+            return self._view(conn, job_id)
+
+    def _put(
+        self, conn: Connection, job: JobRow, order: Sequence[JobRow], index: int, priority: int
+    ) -> None:
+        below = order[index].place if index < len(order) else float(job.id)
+        above = order[index - 1].place if index else below - 1.0
+        place = (above + below) / 2
+        if index and not above < place < below:
+            # Halved too often: give all of them whole numbers again, none above a new job's id.
+            last = conn.execute(select(func.max(jobs.c.id))).scalar_one()
+            row_ids = [row.id for row in order]
+            row_ids.insert(index, job.id)
+            for number, row_id in enumerate(reversed(row_ids)):
+                conn.execute(
+                    update(jobs)
+                    .where(jobs.c.id == row_id)
+                    .values(rank=last - number, version=jobs.c.version + 1)
+                )
+            place = float(last - (len(row_ids) - 1 - index))
+        conn.execute(
+            update(jobs)
+            .where(jobs.c.id == job.id)
+            .values(rank=place, priority=priority, version=jobs.c.version + 1)
+        )
+
     def remove(self, job_id: int) -> None:
         """Forget a job that does not run and that no unfinished job needs: its row, attempts and
         events. Its files are the caller's business. Raises NotFound, Refused."""
@@ -220,12 +186,46 @@ class Requests(Access):
             if depended_on(conn, job_id):
                 raise Refused(f"Job {job_id} is needed by an unfinished job: cancel that first.")
             conn.execute(delete(jobs).where(jobs.c.id == job_id))
+            left = select(jobs.c.sweep_id).where(jobs.c.sweep_id == job.sweep_id)
+            if job.sweep_id is not None and conn.execute(left).first() is None:
+                conn.execute(delete(sweeps).where(sweeps.c.id == job.sweep_id))
 
     def _view(self, conn: Connection, job_id: int) -> JobView:
         # Inside the transaction: nothing may fail after the commit, or the caller would ask again.
         return view_jobs(conn, [find(conn, job_id)], self.paths, self._clock())[0]
 
 
-def _check_priority(priority: int) -> None:
-    if abs(priority) > MAX_PRIORITY:
-        raise Refused(f"The priority must lie between -{MAX_PRIORITY:,} and {MAX_PRIORITY:,}.")
+def _waiting_order(conn: Connection, priority: int, *, leave_out: int) -> Sequence[JobRow]:
+    """Waiting jobs of one priority in the order in which they will start."""
+    place = func.coalesce(jobs.c.rank, jobs.c.id).label("place")
+    query = (
+        select(jobs.c.id, place)
+        .where(jobs.c.state.in_(WAITING), jobs.c.priority == priority, jobs.c.id != leave_out)
+        .order_by(place, jobs.c.id)
+    )
+    return list(conn.execute(query).all())  # type: ignore[arg-type]
+
+
+def _needed_besides_variants(conn: Connection, job: JobRow) -> set[int]:
+    """The jobs that a job waits for without naming a variant of theirs."""
+    query = select(dependencies.c.parent_id).where(dependencies.c.job_id == job.id)
+    refs = job.spec.get("variants") or [job.spec.get("variant") or ""]
+    made_by = {named[0] for named in map(parse_variant_id, refs) if named}
+    return set(conn.execute(query).scalars().all()) - made_by
+
+
+def _check_children(conn: Connection, job: JobRow, spec: Mapping[str, Any]) -> None:
+    """Refuse to change what other jobs count on. Raises Refused."""
+    query = (
+        select(jobs.c.id, jobs.c.spec)
+        .join(dependencies, dependencies.c.job_id == jobs.c.id)
+        .where(dependencies.c.parent_id == job.id, jobs.c.state.not_in(("succeeded", "cancelled")))
+    )
+    for child in conn.execute(query).all():
+        for ref in child.spec.get("variants") or [child.spec.get("variant") or ""]:
+            named = parse_variant_id(ref)
+            if named and named[0] == job.id and named[1] not in spec["sparsity"]:
+                raise Refused(
+                    f"Job {child.id} needs {ref}: keep {percent(named[1])} % among the sparsities, "
+                    f"or cancel job {child.id} first."
+                )

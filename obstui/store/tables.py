@@ -18,7 +18,7 @@ from sqlmodel import Field, SQLModel
 
 from obstui.store.views import LIVE, STATES, TERMINAL
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 DESIRES = ("run", "pause", "cancel")
 
 
@@ -62,7 +62,14 @@ class Job(_Row, table=True):
             f"({_among('state', TERMINAL)}) = (finished_at IS NOT NULL)", name="finished"
         ),
         # The claim's order; written as a literal so that SQLite can match the partial index.
-        Index("ix_job_claim", text("priority DESC"), "id", sqlite_where=text("state = 'queued'")),
+        Index(
+            "ix_job_claim",
+            text("priority DESC"),
+            text("coalesce(rank, id)"),
+            "id",
+            sqlite_where=text("state = 'queued'"),
+        ),
+        Index("ix_job_sweep_id", "sweep_id"),
         # Without AUTOINCREMENT the id of a removed job would come back as another's.
         {"sqlite_autoincrement": True},
     )
@@ -91,6 +98,15 @@ class Job(_Row, table=True):
     finished_at: float | None = None
     progress: dict[str, Any] | None = Field(default=None, sa_type=_Json)
     result: dict[str, Any] | None = Field(default=None, sa_type=_Json)
+    # A place among the waiting jobs of the same priority; without one the id counts.
+    rank: float | None = None
+    window: str | None = None
+    max_runtime: float | None = None
+    # Attempts lost in a row to a restart of the computer: counted apart from `losses`.
+    reboots: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    sweep_id: int | None = Field(
+        default=None, sa_column_args=[ForeignKey("sweep.id", ondelete="SET NULL")]
+    )
 
 
 def _of_job(*, primary_key: bool = False) -> Any:
@@ -113,6 +129,8 @@ class Attempt(_Row, table=True):
     reason: str | None = None
     error: str | None = None
     exit_code: int | None = None
+    # What a failure has in common with others like it; for the circuit breaker.
+    signature: str | None = None
 
 
 class Event(_Row, table=True):
@@ -153,6 +171,52 @@ class Worker(_Row, table=True):
     job_id: int | None = None
 
 
+class Sweep(_Row, table=True):
+    """Jobs that were queued together under one name."""
+
+    __table_args__: ClassVar[Any] = {"sqlite_autoincrement": True}
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str
+    created_at: float
+
+
+class Stop(_Row, table=True):
+    """Nothing starts on `scope`, a device or "*" for all of them, until this row goes or `until`
+    has passed. `urgent`: what runs there is checkpointed too."""
+
+    scope: str = Field(primary_key=True)
+    reason: str
+    since: float
+    until: float | None = None
+    urgent: bool = Field(default=False, sa_type=Integer)
+
+
+class Outbox(_Row, table=True):
+    """A notice, written in the transaction of what it tells; `key` keeps it from being told twice.
+
+    No foreign key: what is to be told outlives the job's row.
+    """
+
+    __table_args__: ClassVar[Any] = {"sqlite_autoincrement": True}
+
+    id: int | None = Field(default=None, primary_key=True)
+    key: str = Field(unique=True)
+    at: float
+    kind: str
+    payload: dict[str, Any] = Field(sa_type=_Json)
+    tries: int = 0
+    due_at: float | None = None
+
+
+class Setting(_Row, table=True):
+    """Small values that must survive: when somebody last read the report, what to do when the
+    queue is empty."""
+
+    key: str = Field(primary_key=True)
+    value: Any = Field(sa_type=_Json)
+
+
 metadata = _Row.metadata
 
 
@@ -165,3 +229,7 @@ attempts = _table(Attempt)
 events = _table(Event)
 dependencies = _table(Dependency)
 workers = _table(Worker)
+sweeps = _table(Sweep)
+stops = _table(Stop)
+outbox = _table(Outbox)
+settings = _table(Setting)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, insert, select, update
+from sqlalchemy import Connection, Row, exists, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from obstui.store.errors import NotFound, Refused
-from obstui.store.tables import attempts, dependencies, events, jobs
+from obstui.store.tables import attempts, dependencies, events, jobs, outbox, stops
 from obstui.store.views import LIVE, TERMINAL
-from obstui.text import plain
+from obstui.text import one_line, plain
 
 JobRow = Row[Any]
 
@@ -48,7 +49,18 @@ MAX_LOSSES = 2
 
 _BACK_OFF = (0.0, 60.0, 300.0)
 # Ends that say nothing about the job: they are not held against it.
-_UNCOUNTED = frozenset({None, "user", "drain", "gpu_busy", "gpu_lost", "disk_full"})
+_UNCOUNTED = frozenset(
+    {None, "user", "drain", "gpu_busy", "gpu_lost", "disk_full"}
+    | {"window", "queue_paused", "thermal", "foreign_gpu", "oom_gpu", "oom_host"}
+    | {"stuck_in_driver", "no_process"}
+)
+
+MAX_REBOOTS = 5
+"""Restarts of the computer in a row that a job may be lost to: seldom its fault, but it can be."""
+
+BREAKER_FAILURES, BREAKER_SECONDS, BREAKER_STOP = 3, 600.0, 1800.0
+"""So many failures alike on one device in so many seconds, and it is not the jobs' fault: the
+device is stopped for so many seconds."""
 
 
 def find(conn: Connection, job_id: int) -> JobRow:
@@ -119,10 +131,35 @@ def move(
     if changed.rowcount != 1:
         raise RuntimeError(f"job {job.id} changed inside our transaction")
     record_state(conn, job.id, job.attempt, (job.state, to), reason=reason, who=who, now=now)
+    if to in ("failed", "quarantined"):
+        told = {"job_id": job.id, "name": job.name, "reason": reason, "error": values.get("error")}
+        notify(conn, f"job-{job.id}-{job.attempt}-{to}", to, told, now)
     if to in BROKEN:
         _skip_children(conn, job.id, to, now)
     elif to == "queued" and job.state in BROKEN:
         _unskip_children(conn, job.id, now)
+
+
+def notify(conn: Connection, key: str, kind: str, payload: dict[str, Any], now: float) -> None:
+    """Put a notice in the outbox, in the transaction of what it tells; each `key` only once."""
+    row = insert_or(outbox).values(key=key, at=now, kind=kind, payload=payload, tries=0, due_at=now)
+    conn.execute(row.on_conflict_do_nothing(index_elements=["key"]))
+
+
+def stop_scope(
+    conn: Connection,
+    scope: str,
+    reason: str,
+    *,
+    now: float,
+    until: float | None = None,
+    urgent: bool = False,
+) -> None:
+    """Let nothing start on a device, or on any ("*")."""
+    row = {"scope": scope, "reason": reason, "since": now, "until": until, "urgent": int(urgent)}
+    conn.execute(
+        insert_or(stops).values(row).on_conflict_do_update(index_elements=["scope"], set_=row)
+    )
 
 
 def _children(conn: Connection, job_id: int, state: str) -> list[JobRow]:
@@ -193,6 +230,7 @@ def end_attempt(
     result: dict[str, Any] | None = None,
     exit_code: int | None = None,
     not_before: float | None = None,
+    signature: str | None = None,
 ) -> str:
     """Close the attempt of a live job and give the job up; returns the state it took.
 
@@ -207,19 +245,21 @@ def end_attempt(
     if to in ("cancelled", "paused") and job.desired != "run":
         reason = "user"
     elif to == "queued" and reason not in _UNCOUNTED:
-        values["losses"] = losses = job.losses + 1
-        if losses > MAX_LOSSES:
+        rebooted = reason == "host_reboot"
+        counter, most = ("reboots", MAX_REBOOTS) if rebooted else ("losses", MAX_LOSSES)
+        values[counter] = lost = job._mapping[counter] + 1
+        if lost > most:
             error = error or (
-                f"{losses} attempts in a row were lost ({reason}) without finishing one more unit."
+                f"{lost} attempts in a row were lost ({reason}) without finishing one more unit."
             )
             to, reason = "quarantined", "poison"
-        else:
-            delay = _BACK_OFF[losses - 1]
+        elif counter == "losses":
+            delay = _BACK_OFF[lost - 1]
             values["not_before"] = now + delay if delay else None
     if to == "queued" and not_before is not None:
         values["not_before"] = not_before
     if to == "succeeded":
-        values["losses"] = 0
+        values |= {"losses": 0, "reboots": 0}
     conn.execute(
         update(attempts)
         .where(attempts.c.job_id == job.id, attempts.c.number == job.attempt)
@@ -229,10 +269,33 @@ def end_attempt(
             reason=cause or reason,
             error=error,
             exit_code=exit_code,
+            signature=signature,
         )
     )
+    if to == "failed" and signature:
+        _break_circuit(conn, job.device, signature, error, now)
     move(conn, job, to, who=who, now=now, reason=reason, error=error, result=result, **values)
     return to
+
+
+def _break_circuit(
+    conn: Connection, device: str, signature: str, error: str | None, now: float
+) -> None:
+    """Stop a device on which jobs fail one after the other for the same cause."""
+    alike = conn.execute(
+        select(func.count()).where(
+            attempts.c.device == device,
+            attempts.c.signature == signature,
+            attempts.c.state == "failed",
+            attempts.c.finished_at > now - BREAKER_SECONDS,
+            attempts.c.finished_at <= now,
+        )
+    ).scalar_one()
+    if alike >= BREAKER_FAILURES:
+        cause = one_line(error or signature, limit=200)
+        reason = f"{alike} jobs in a row failed alike on it: {cause}"
+        stop_scope(conn, device, reason, now=now, until=now + BREAKER_STOP)
+        notify(conn, f"stop-{device}-{now:.0f}", "stop", {"device": device, "reason": reason}, now)
 
 
 def depended_on(conn: Connection, job_id: int) -> bool:

@@ -42,6 +42,9 @@ class JobView:
     progress: dict[str, Any] | None
     result: dict[str, Any] | None
     version: int
+    window: str | None = None
+    max_runtime: float | None = None
+    sweep_id: int | None = None
 
     @property
     def live(self) -> bool:
@@ -92,6 +95,47 @@ class WorkerView:
     state: str
     job_id: int | None
     alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StopView:
+    """Nothing starts on `scope` (a device, or "*" for all), until the time `until` if it is set."""
+
+    scope: str
+    reason: str
+    since: float
+    until: float | None
+    urgent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SweepView:
+    """Jobs queued together: how many of them are in each state."""
+
+    id: int
+    name: str
+    created_at: float
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A job that has succeeded, and the seconds that all its attempts took together."""
+
+    spec: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something to tell the person; `payload` depends on `kind`: failed, quarantined, stop, ..."""
+
+    id: int
+    key: str
+    at: float
+    kind: str
+    payload: dict[str, Any]
+    tries: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ def fill(store: Store, jobs: int = 40) -> None:
 
 def newer(paths: Paths) -> None:
     with closing(sqlite3.connect(paths.db)) as conn:
-        conn.execute("PRAGMA user_version = 2")
+        conn.execute("PRAGMA user_version = 99")
 
 
 def another_programs(paths: Paths) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,10 @@ from hypothesis.stateful import (
 )
 
 from obstui.config import Paths
-from obstui.specs import CompareSpec, PruneSpec
-from obstui.store import LIVE, TERMINAL, Claim, Reader, Refused, Store
+from obstui.options import JobOptions, NewJob
+from obstui.specs import BadSpec, CompareSpec, PruneSpec
+from obstui.store import LIVE, TERMINAL, Claim, NotFound, Reader, Refused, Store
+from obstui.windows import is_open
 
 DEVICES = ("cpu", "gpu")
 JOB = st.integers(0, 5)
@@ -55,9 +59,77 @@ class StoreMachine(RuleBasedStateMachine):
     def name(self, device: str) -> str:
         return f"{device}-{self.workers[device]}"
 
-    @rule(priority=st.integers(-1, 1), held=st.booleans())
-    def enqueue(self, priority: int, held: bool) -> None:
-        self.store.enqueue(PruneSpec(), priority=priority, held=held)
+    def order(self) -> list[tuple[int, int]]:
+        """Waiting jobs as they will start: (priority, id)."""
+        with closing(sqlite3.connect(self.paths.db)) as conn:
+            return conn.execute(
+                "SELECT priority, id FROM job WHERE state IN ('held', 'queued', 'paused')"
+                " ORDER BY priority DESC, coalesce(rank, id), id"
+            ).fetchall()
+
+    @rule(
+        priority=st.integers(-1, 1),
+        held=st.booleans(),
+        window=st.sampled_from([None, "00:00-12:00 UTC", "23:00-07:00 Europe/Berlin"]),
+    )
+    def enqueue(self, priority: int, held: bool, window: str | None) -> None:
+        options = JobOptions(priority=priority, held=held, window=window)
+        self.store.enqueue(PruneSpec(), options=options)
+
+    @rule(size=st.integers(1, 3), fits=st.booleans())
+    def enqueue_a_sweep(self, size: int, fits: bool) -> None:
+        new = [NewJob(PruneSpec())] * size
+        needs = CompareSpec(variants=(f"#{size - 1}@{20 if fits else 30}",))
+        before = len(self.reader.jobs())
+        try:
+            *_, child = self.store.enqueue_all([*new, NewJob(needs)], sweep="s")
+        except NotFound:
+            assert not fits
+            assert len(self.reader.jobs()) == before
+        else:
+            assert fits
+            self.parents[child.id] = child.id - 1
+            assert len(self.reader.jobs(sweep=child.sweep_id)) == size + 1
+
+    @rule(index=JOB, before=JOB, first=st.booleans())
+    def place(self, index: int, before: int, first: bool) -> None:
+        waiting = self.order()
+        if not waiting:
+            return
+        priority, job_id = waiting[index % len(waiting)]
+        to, other = waiting[before % len(waiting)]
+        rest = [row for row in waiting if row[1] != job_id]
+        if first:
+            self.store.place(job_id, before=None)
+            at = next((n for n, row in enumerate(rest) if row[0] <= priority), len(rest))
+            to = priority
+        else:
+            self.store.place(job_id, before=other)
+            at = waiting.index((priority, job_id)) if other == job_id else rest.index((to, other))
+        rest.insert(at, (to, job_id))
+        assert self.order() == rest
+
+    @rule(index=JOB, damping=st.sampled_from([0.05, 7.0]))
+    def retry_changed(self, index: int, damping: float) -> None:
+        job_id = self.pick(index)
+        before = self.reader.job(job_id) if job_id else None
+        if job_id is None or before is None or before.kind != "prune":
+            return
+        try:
+            after = self.store.retry(job_id, {"damping": damping})
+        except (Refused, BadSpec):
+            assert self.reader.job(job_id) == before
+        else:
+            assert damping == 0.05
+            assert (after.state, after.spec["damping"]) == ("queued", 0.05)
+
+    @rule(scope=st.sampled_from([*DEVICES, "*"]), seconds=st.sampled_from([None, 60.0]))
+    def stop(self, scope: str, seconds: float | None) -> None:
+        self.store.stop(scope, "test", until=None if seconds is None else self.now + seconds)
+
+    @rule(scope=st.sampled_from([*DEVICES, "*"]))
+    def go(self, scope: str) -> None:
+        self.store.go(scope)
 
     @rule(index=JOB)
     def enqueue_a_child(self, index: int) -> None:
@@ -97,11 +169,17 @@ class StoreMachine(RuleBasedStateMachine):
             for job in self.reader.jobs(states=["queued"], newest_first=False)
             if job.blocked in (None, "no worker is running")
         ]
+        order = [job_id for _, job_id in self.order()]
+        stopped = {stop.scope for stop in self.reader.stops()} & {device, "*"}
         claim = self.store.claim(self.name(device), device)
         if claim is None:
-            assert not startable
+            assert stopped or not startable
             return
-        assert claim.job_id == min(startable, key=lambda job: (-job.priority, job.id)).id
+        assert not stopped
+        assert claim.job_id == min(startable, key=lambda job: order.index(job.id)).id
+        view = self.reader.job(claim.job_id)
+        assert view is not None
+        assert view.window is None or is_open(view.window, self.now)
         assert claim.job_id not in {other.job_id for other in self.claims.values()}
         self.claims[device] = claim
         if self.store.desired(claim) == "run":
@@ -111,7 +189,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(
         data=st.data(),
         end=st.sampled_from(["succeeded", "failed", "queued", "obey"]),
-        reason=st.sampled_from(["drain", "segfault"]),
+        reason=st.sampled_from(["drain", "segfault", "host_reboot", "window"]),
     )
     def finish(self, data: st.DataObject, end: str, reason: str) -> None:
         device = data.draw(st.sampled_from(sorted(self.claims)))
@@ -154,7 +232,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.store.finish(claim, "failed") is False
         assert self.reader.job(claim.job_id) == before
 
-    @rule(seconds=st.sampled_from([1.0, 61.0, 301.0, -3600.0]))
+    @rule(seconds=st.sampled_from([1.0, 61.0, 301.0, -3600.0, 9 * 3600.0]))
     def let_time_pass(self, seconds: float) -> None:
         self.now += seconds
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ class Bench:
         self.lock = self.paths.lock("cpu")
         self.workers: list[subprocess.Popen[str]] = []
         self.children: set[int] = set()
+        self.log_file: int = subprocess.PIPE
 
     def submit(self, *script: str, model: str = "demo", **spec: Any) -> int:
         data = {"kind": "generate", "prompts": script, "model": model, **spec}
@@ -47,7 +49,7 @@ class Bench:
             env=environment()
             | {"OBSTUI_HOME": str(self.paths.home), "OBSTUI_DB": str(self.paths.db)},
             stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=self.log_file,
             start_new_session=True,
             text=True,
         )
@@ -55,9 +57,8 @@ class Bench:
         return process
 
     def up(self, **timing: Any) -> subprocess.Popen[str]:
-        """A worker that owns the device."""
+        """A worker that owns its device."""
         process = self.worker(**timing)
-        self.until(lambda: (h := self.holder()) and h.process.pid == process.pid)
         self.until(lambda: [w for w in self.reader.workers() if w.pid == process.pid])
         return process
 
@@ -68,6 +69,10 @@ class Bench:
         job = self.reader.job(job_id)
         assert job is not None
         return job
+
+    def job_ulid(self, child: int) -> str:
+        """The job that a child works on, as its working folder tells: asks no store."""
+        return Path(os.readlink(f"/proc/{child}/cwd")).parents[1].name
 
     def child(self, job_id: int, attempt: int = 1) -> int:
         """The child's pid, once it says that it works on this attempt."""
@@ -93,6 +98,15 @@ class Bench:
             assert time.monotonic() < deadline, f"waited {within} s in vain"
             time.sleep(0.01)
         return value
+
+    def sql(self, statement: str, *parameters: object) -> None:
+        """One statement behind the store's back."""
+        with contextlib.closing(sqlite3.connect(self.paths.db)) as conn, conn:
+            conn.execute(statement, parameters)
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with contextlib.closing(sqlite3.connect(self.paths.db)) as conn:
+            return conn.execute(query).fetchall()
 
     def free(self, within: float = 2.0) -> None:
         self.until(lambda: not held(self.lock), within)

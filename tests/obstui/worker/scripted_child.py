@@ -21,6 +21,10 @@ from obstui.worker.child import Engine, main
 from obstui.worker.protocol import Channel, Order
 
 
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's, by which the child recognises it."""
+
+
 class Script(Engine):
     def run(self, order: Order, channel: Channel, stop: threading.Event) -> dict[str, Any]:
         output = Path(order.output)
@@ -40,8 +44,9 @@ class Script(Engine):
             verb, _, rest = line.partition(" ")
             getattr(self, f"do_{verb.replace('-', '_')}")(rest, order, stop, channel)
 
-    def do_exit(self, code: str, *_: Any) -> None:
-        print("the last \x1b[31mwords\x1b[0m", flush=True)
+    def do_exit(self, code: str, order: Order, *_: Any) -> None:
+        # Never the same twice: failures alike would open the circuit breaker of a shared worker.
+        print(f"the last \x1b[31mwords\x1b[0m of {order.ulid}", flush=True)
         os._exit(int(code))
 
     def do_segfault(self, *_: Any) -> None:
@@ -49,6 +54,60 @@ class Script(Engine):
 
     def do_raise(self, text: str, *_: Any) -> None:
         raise BadInput(text)
+
+    def do_abort(self, *_: Any) -> None:
+        os.abort()
+
+    def do_memory(self, text: str, *_: Any) -> None:
+        """Fail as torch does when the device's memory is full."""
+        raise OutOfMemoryError(text)
+
+    def do_print(self, megabytes: str, *_: Any) -> None:
+        line = b"x" * 1023 + b"\n"
+        os.write(1, b"the first line\n")
+        for _ in range(int(megabytes)):
+            os.write(1, line * 1024)
+        os.write(1, b"the last line\n")
+
+    def do_hang(self, seconds: str, _: Order, __: threading.Event, channel: Channel) -> None:
+        """Give no sign of life, as a call that keeps the interpreter's lock."""
+        channel.say("progress", progress={"phase": "hang"})
+        until = time.monotonic() + float(seconds)
+        while time.monotonic() < until:
+            ctypes.PyDLL(None).sleep(int(float(seconds)))
+
+    def do_stray(self, *_: Any) -> None:
+        """Start a helper in a session of its own, which no signal to the group reaches."""
+        sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+        stray = subprocess.Popen(sleeper, start_new_session=True)
+        Path("helper.pid").write_text(str(stray.pid))
+
+    def do_stuck(self, seconds: str, _: Order, __: threading.Event, channel: Channel) -> None:
+        """Be held so that not even SIGKILL makes this process go: a tracer keeps its death to
+        itself, as a driver keeps a process in an uninterruptible call."""
+        libc = ctypes.CDLL(None)
+        libc.prctl(0x59616D61, -1, 0, 0, 0)  # PR_SET_PTRACER_ANY
+        tracer = (
+            "import ctypes, os, sys, time; "
+            "libc = ctypes.CDLL(None, use_errno=True); "
+            "held = libc.ptrace(0x4206, int(sys.argv[1]), None, None); "
+            "print(held, flush=True); time.sleep(float(sys.argv[2]))"
+        )
+        command = [sys.executable, "-c", tracer, str(os.getpid()), seconds]
+        helper = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.PIPE, env={"PATH": os.defpath}
+        )
+        assert helper.stdout is not None
+        if helper.stdout.readline() != b"0\n":
+            raise BadInput("no tracing here")
+        channel.say("progress", progress={"phase": "stuck"})
+        time.sleep(float(seconds))
+
+    def do_fill(self, _: str, order: Order, *__: Any) -> None:
+        """Fill the disk, and fail by that."""
+        with (Path(order.output) / "ballast").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 16))
 
     def do_die(self, *_: Any) -> None:
         os.kill(os.getpid(), signal.SIGKILL)

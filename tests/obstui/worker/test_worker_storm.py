@@ -17,7 +17,7 @@ from .conftest import Bench
 
 pytestmark = pytest.mark.faults
 
-JOBS, KILLS = 40, 20
+JOBS, KILLS = 200, 25
 
 
 def test_no_job_is_lost_or_doubled_in_a_storm_of_kills(bench: Bench) -> None:
@@ -60,7 +60,11 @@ def test_no_job_is_lost_or_doubled_in_a_storm_of_kills(bench: Bench) -> None:
 
     assert left()  # the warm child of the last worker
     bench.close()
-    deadline = time.monotonic() + 5
+    closed = time.monotonic()
     while left():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < closed + 2
         time.sleep(0.05)
+    print(
+        f"{KILLS} kills over {JOBS} jobs: 0 lost, 0 done twice, {attempts - JOBS} extra attempts, "
+        f"no process left {time.monotonic() - closed:.2f} s after the last worker's death"
+    )

@@ -1,0 +1,166 @@
+"""report: what happened since you were last here."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from obstui.cli import output
+from obstui.cli.output import emit, json_option
+from obstui.config import Paths
+from obstui.options import seconds
+from obstui.report import SEEN, Report, collect, shares
+from obstui.store import JobView, Reader, Store
+from obstui.text import one_line
+
+FIRST_LOOK = 24 * 3600.0
+"""How far back (seconds) the first report of all goes."""
+
+
+@click.command()
+@click.option("--since", metavar="12h", help="How far back [default: since you last looked].")
+@click.option("--markdown", is_flag=True, help="As Markdown.")
+@json_option
+@click.pass_obj
+def report(paths: Paths, since: str | None, markdown: bool, as_json: bool) -> None:
+    """Since you were last here: finished, failed and why, what it cost, what is left.
+
+    A report that is printed to a terminal counts as read; the next one begins where it ended.
+    """
+    now = time.time()
+    try:
+        back = None if since is None else seconds(since)
+    except ValueError as err:
+        raise click.UsageError(f"--since {one_line(since, limit=40)}: {err}.") from None
+    with Reader.open(paths) as reader:
+        seen = reader.setting(SEEN)
+        known = isinstance(seen, (int, float)) and 0 < seen <= now
+        begin = now - back if back is not None else seen if known else now - FIRST_LOOK
+        found = collect(reader, paths, since=begin, now=now)
+    if as_json:
+        emit(_as_dict(found))
+    else:
+        click.echo(_text(found, markdown))
+    if sys.stdout.isatty() and since is None:
+        with Store.open(paths) as store:
+            store.set_setting(SEEN, now)
+
+
+def _as_dict(found: Report) -> dict[str, Any]:
+    return {
+        "since": found.since,
+        "now": found.now,
+        **{
+            name: [output.as_dict(job) for job in getattr(found, name)]
+            for name in ("succeeded", "failed", "other")
+        },
+        "best": [asdict(best) for best in found.best],
+        "device_seconds": found.device_seconds,
+        "disk_bytes": found.disk_bytes,
+        "all_bytes": found.all_bytes,
+        "counts": found.counts,
+        "stops": list(found.stops),
+        "finish": asdict(found.finish),
+    }
+
+
+def _moment(at: float, now: float) -> str:
+    same_day = time.localtime(at)[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M" if same_day else "%H:%M on %d %B", time.localtime(at))
+
+
+def _text(found: Report, markdown: bool) -> str:
+    """Headings and bullets; plain, they are indented words."""
+
+    def heading(text: str) -> str:
+        return f"\n## {text}\n" if markdown else f"\n{text}"
+
+    def bullet(text: str) -> str:
+        line = one_line(text)
+        if not markdown:
+            return f"  {line}"
+        return "- " + "".join("\\" + c if c in "\\`*_[]<>#|" else c for c in line)
+
+    title = f"Since {_moment(found.since, found.now)}"
+    lines = [f"# {title}" if markdown else title]
+    lines += [heading("Finished"), *map(bullet, _finished(found))]
+    if found.failed or found.other:
+        lines += [heading("Failed"), *map(bullet, _failed(found))]
+    if found.best:
+        lines += [heading("Best size for quality"), *map(bullet, _best(found))]
+    lines += [heading("Cost"), *map(bullet, _cost(found))]
+    lines += [heading("Left"), *map(bullet, _left(found))]
+    return "\n".join(lines)
+
+
+def _finished(found: Report) -> list[str]:
+    if not found.succeeded:
+        return ["nothing"]
+    kinds = ", ".join(
+        f"{number} {kind}" for kind, number in sorted(shares(found.succeeded).items())
+    )
+    newest = [f"job {job.id}  {output.title(job)}  in {output.took(job)}"
+              for job in found.succeeded[-10:]]  # fmt: skip
+    more = len(found.succeeded) - len(newest)
+    return [f"{len(found.succeeded)} jobs ({kinds})", *newest] + (
+        [f"and {more} before them"] if more else []
+    )
+
+
+def _failed(found: Report) -> list[str]:
+    lines = [_failure(job) for job in found.failed]
+    for state, why in (("skipped", "because of a job they need"), ("cancelled", "by hand")):
+        ids = [str(job.id) for job in found.other if job.state == state]
+        if ids:
+            lines.append(f"{len(ids)} {state} {why}: {one_line(', '.join(ids), limit=80)}")
+    return lines
+
+
+def _failure(job: JobView) -> str:
+    why = one_line(job.error or job.reason or "no reason was recorded", limit=300)
+    return f"job {job.id}  {output.title(job)}: {why}  (obstui retry {job.id})"
+
+
+def _best(found: Report) -> list[str]:
+    lines = []
+    for best in found.best:
+        share = 1 - best.params / best.dense_params if best.dense_params else 0.0
+        words = "" if best.good else "none is good enough; nearest: "
+        lines.append(
+            f"{one_line(best.base, limit=60)}: {words}{one_line(best.model, limit=60)}, "
+            f"{output.count(best.params)} parameters, {share:.0%} fewer "
+            f"({best.quality}; job {best.job_id})"
+        )
+    return lines
+
+
+def _cost(found: Report) -> list[str]:
+    hours = [f"{output.duration(seconds)} on {one_line(device, limit=60)}"
+             for device, seconds in sorted(found.device_seconds.items())]  # fmt: skip
+    return [
+        ", ".join(hours) or "no device time",
+        f"{output.size(found.disk_bytes)} by these jobs, {output.size(found.all_bytes)} in all",
+    ]
+
+
+def _left(found: Report) -> list[str]:
+    counts, finish = found.counts, found.finish
+    waiting = {state: counts[state] for state in ("held", "queued", "paused") if counts[state]}
+    running = sum(counts[state] for state in ("starting", "running", "pausing", "cancelling"))
+    words = [f"{number} {state}" for state, number in waiting.items()]
+    lines = [", ".join(([f"{running} running"] if running else []) + words) or "nothing"]
+    if finish.p50 is not None and finish.p90 is not None:
+        least = "at least " if finish.unknown else ""
+        lines.append(
+            f"done {least}by {_moment(finish.p50, found.now)} (half of the time), "
+            f"{_moment(finish.p90, found.now)} (nine times of ten)"
+        )
+    elif finish.jobs:
+        lines.append("when it will be done is unknown: no job like these has finished here yet")
+    if finish.unknown and finish.p50 is not None:
+        lines.append(f"{finish.unknown} of these jobs have no like before them")
+    return lines + [f"stopped: {one_line(stop)}" for stop in found.stops]

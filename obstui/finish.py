@@ -1,0 +1,171 @@
+"""When the whole queue will be done, from what earlier jobs took on this machine.
+
+Every waiting job takes as long per unit of work as some earlier job of its kind and model; the
+queue is played through many times with other draws, its dependencies, windows and places kept.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from obstui.estimate import remaining
+from obstui.store.views import JobView, PastRun
+from obstui.windows import closes_at, opens_at
+
+_TRIALS, _TRIALS_OF_A_LONG_QUEUE, _LONG = 100, 30, 200
+_SPREAD = 0.15
+"""Standard deviation of log(time) on top of the draws: one earlier job does not make two alike."""
+
+Rates = Mapping[tuple[Any, ...], Sequence[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Times since the epoch by which half, and nine tenths, of the plays were over; None if nothing
+    is known. `unknown` of the `jobs` have no history, so that the times are "at least"; `waiting`
+    others wait for a person or for a job that does."""
+
+    jobs: int
+    unknown: int = 0
+    waiting: int = 0
+    p50: float | None = None
+    p90: float | None = None
+
+
+def _keys(spec: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """What makes two jobs comparable, the closest first."""
+    kind, model = spec.get("kind"), spec.get("model")
+    # Steps of the model's own number cannot be compared with steps that were counted.
+    alike = (kind, model, spec.get("steps") is None)
+    return [(*alike, spec.get("size"), spec.get("method")), alike]
+
+
+def work(spec: Mapping[str, Any]) -> float:
+    """How much there is to do, in denoising steps; only ratios between like jobs matter."""
+    steps = spec.get("steps") or 1
+    prompts = len(spec.get("prompts") or ()) or 1
+    if spec.get("kind") in ("prune", "compare"):
+        prompts = spec.get("num_prompts") or prompts
+    models = len(spec.get("variants") or ()) + 1
+    return float(steps * prompts * spec.get("count", 1) * models)
+
+
+def rates(history: Iterable[PastRun]) -> Rates:
+    """Seconds per unit of work of earlier jobs, by what they are comparable with."""
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for run in history:
+        for key in _keys(run.spec):
+            found.setdefault(key, []).append(run.seconds / work(run.spec))
+    return found
+
+
+def _samples(spec: Mapping[str, Any], known: Rates) -> Sequence[float]:
+    return next((known[key] for key in _keys(spec) if key in known), ())
+
+
+def queue_finish(
+    live: Sequence[JobView],
+    queued: Sequence[JobView],
+    needs: Mapping[int, Sequence[int]],
+    history: Iterable[PastRun],
+    *,
+    now: float,
+    devices: int = 1,
+) -> Finish:
+    """When all of it will be done. `queued` in the order in which they will start; `needs` tells
+    which unfinished jobs a job waits for."""
+    runnable = _runnable(live, queued, needs)
+    jobs = [*live, *runnable]
+    waiting = len(queued) - len(runnable)
+    known = rates(history)
+    unknown = sum(not _samples(job.spec, known) for job in jobs)
+    if not jobs or unknown == len(jobs):
+        return Finish(len(jobs), unknown, waiting)
+    draw = random.Random(0)  # the same question gets the same answer
+    trials = _TRIALS if len(jobs) <= _LONG else _TRIALS_OF_A_LONG_QUEUE
+    ends = sorted(
+        _play(live, runnable, needs, _durations(jobs, known, draw), now, devices)
+        for _ in range(trials)
+    )
+    return Finish(len(jobs), unknown, waiting, ends[trials // 2], ends[trials * 9 // 10])
+
+
+def _runnable(
+    live: Sequence[JobView], queued: Sequence[JobView], needs: Mapping[int, Sequence[int]]
+) -> list[JobView]:
+    """The queued jobs that need nothing but what runs or is itself runnable."""
+    reachable = {job.id for job in live}
+    left = list(queued)
+    while more := [job for job in left if reachable.issuperset(needs.get(job.id, ()))]:
+        reachable.update(job.id for job in more)
+        left = [job for job in left if job.id not in reachable]
+    return [job for job in queued if job.id in reachable]
+
+
+def _durations(jobs: Sequence[JobView], known: Rates, draw: random.Random) -> dict[int, float]:
+    return {
+        job.id: draw.choice(samples) * work(job.spec) * draw.lognormvariate(0, _SPREAD)
+        if (samples := _samples(job.spec, known))
+        else 0.0
+        for job in jobs
+    }
+
+
+def _play(
+    live: Sequence[JobView],
+    queued: Sequence[JobView],
+    needs: Mapping[int, Sequence[int]],
+    durations: Mapping[int, float],
+    now: float,
+    devices: int,
+) -> float:
+    """The end of one play: every device takes the first job that can start."""
+    ended: dict[int, float] = {}
+    for job in live:
+        left = durations[job.id] - (now - (job.started_at or now))
+        at_least = remaining(job.progress, now).seconds or 0.0
+        ended[job.id] = _run(job.window, now, max(left, at_least, 0.0))
+    free = sorted([ended[job.id] for job in live] + [now] * (devices - len(live)))[-devices:]
+    free = free or [now]
+    heapq.heapify(free)
+    waiting = list(queued)
+    while waiting:
+        at = heapq.heappop(free)
+        ready: list[tuple[float, int]] = []
+        for n, job in enumerate(waiting):
+            when = _ready(job, needs, ended)
+            if when is not None:
+                ready.append((when, n))
+                if when <= at:
+                    break
+        when, n = min(ready)
+        at, job = max(at, when), waiting.pop(n)
+        ended[job.id] = _run(job.window, at, durations[job.id])
+        heapq.heappush(free, ended[job.id])
+    return max(ended.values(), default=now)
+
+
+def _ready(
+    job: JobView, needs: Mapping[int, Sequence[int]], ended: Mapping[int, float]
+) -> float | None:
+    """When the jobs it needs will be over; None while one of them has not started in this play."""
+    times = [ended.get(parent) for parent in needs.get(job.id, ())]
+    known = [when for when in times if when is not None]
+    return max(known, default=0.0) if len(known) == len(times) else None
+
+
+def _run(window: str | None, at: float, seconds: float) -> float:
+    """When a job that starts at `at` ends: outside its window it stands still."""
+    if window is None:
+        return at + seconds
+    while True:
+        at = opens_at(window, at)
+        closes = closes_at(window, at)
+        if at + seconds <= closes:
+            return at + seconds
+        seconds -= closes - at
+        at = closes

@@ -1,0 +1,148 @@
+"""The morning report: what happened since somebody last looked, and what is still to come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from obstui.config import Paths
+from obstui.finish import Finish, queue_finish
+from obstui.store import LIVE, JobView, Reader
+
+SEEN = "report_seen"
+"""The setting that holds when a report was last read."""
+
+GOOD_SSIM, GOOD_ATTRIBUTES = 0.95, 0.02
+"""A size is good enough when its pictures keep so much structural similarity with the dense model's
+or, where the judge can tell, lose no more than this share of the attributes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The smallest model of a comparison that is good enough; `good` is False where none is, and
+    the nearest is named instead."""
+
+    job_id: int
+    base: str
+    model: str
+    params: int
+    dense_params: int
+    quality: str
+    good: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`device_seconds`: how long attempts ran on each device; `disk_bytes`: what the jobs that
+    ended have left on disk, `all_bytes` what the whole state folder takes."""
+
+    since: float
+    now: float
+    succeeded: tuple[JobView, ...]
+    failed: tuple[JobView, ...]
+    other: tuple[JobView, ...]
+    best: tuple[Best, ...]
+    device_seconds: dict[str, float]
+    disk_bytes: int
+    all_bytes: int
+    counts: dict[str, int]
+    stops: tuple[str, ...]
+    finish: Finish
+
+
+def collect(reader: Reader, paths: Paths, *, since: float, now: float) -> Report:
+    """Raises StoreError."""
+    ended = reader.jobs(ended_since=since, limit=100_000, newest_first=False)
+    return Report(
+        since=since,
+        now=now,
+        succeeded=tuple(job for job in ended if job.state == "succeeded"),
+        failed=tuple(job for job in ended if job.state in ("failed", "quarantined")),
+        other=tuple(job for job in ended if job.state in ("cancelled", "skipped")),
+        best=tuple(
+            best
+            for job in ended
+            if job.state == "succeeded" and (best := best_size(job)) is not None
+        ),
+        device_seconds=reader.device_seconds(since, now),
+        disk_bytes=sum(tree_bytes(paths.job(job.ulid)) for job in ended),
+        all_bytes=tree_bytes(paths.home),
+        counts=reader.counts(),
+        stops=tuple(f"{stop.scope}: {stop.reason}" for stop in reader.stops()),
+        finish=finish_of(reader, now),
+    )
+
+
+def finish_of(reader: Reader, now: float) -> Finish:
+    """When the queue will be done."""
+    live, queued = reader.jobs(states=LIVE), reader.in_order()
+    unfinished = {job.id for job in [*live, *queued]} | {
+        job.id for job in reader.jobs(states=("held", "paused"), limit=100_000)
+    }
+    needs = {
+        child: [parent for parent in parents if parent in unfinished]
+        for child, parents in reader.all_needs().items()
+    }
+    alive = sum(worker.alive for worker in reader.workers())
+    return queue_finish(
+        live, queued, needs, reader.past_runs(), now=now, devices=max(1, alive, len(live))
+    )
+
+
+def best_size(job: JobView) -> Best | None:
+    """What a comparison says about size and quality; None if it measured no variant."""
+    models: list[dict[str, Any]] = (job.result or {}).get("models") or []
+    dense = next((m for m in models if not m.get("sparsity")), None)
+    pruned = [m for m in models if m.get("sparsity")]
+    if dense is None or not pruned:
+        return None
+
+    def loss(model: dict[str, Any]) -> float:
+        """How far beyond good enough: at most 0 is good."""
+        if model.get("attributes") is not None and dense.get("attributes") is not None:
+            return float(dense["attributes"] - model["attributes"] - GOOD_ATTRIBUTES)
+        return float(GOOD_SSIM - (model.get("ssim") or 0.0))
+
+    good = [m for m in pruned if loss(m) <= 1e-9]
+    chosen = min(good, key=lambda m: m["params"]) if good else min(pruned, key=loss)
+    return Best(
+        job_id=job.id,
+        base=str(job.spec.get("model", "")),
+        model=str(chosen["model"]),
+        params=int(chosen["params"]),
+        dense_params=int(dense["params"]),
+        quality=_quality(chosen, dense),
+        good=bool(good),
+    )
+
+
+def _quality(model: dict[str, Any], dense: dict[str, Any]) -> str:
+    parts = []
+    if model.get("attributes") is not None:
+        parts.append(f"attributes {model['attributes']:.0%}, dense {dense['attributes'] or 0:.0%}")
+    if model.get("ssim") is not None:
+        parts.append(f"SSIM {model['ssim']:.3f}")
+    return "; ".join(parts) or "not measured"
+
+
+def tree_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder, as long as they are there; links are not followed."""
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(where, name)).st_size
+            except OSError:
+                continue
+    return total
+
+
+def shares(jobs: Iterable[JobView]) -> dict[str, int]:
+    """How many jobs of each kind."""
+    found: dict[str, int] = {}
+    for job in jobs:
+        found[job.kind] = found.get(job.kind, 0) + 1
+    return found

@@ -1,0 +1,153 @@
+"""The queue's commands: job files, bulk, changes, windows, stops, the way back from a backup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from obstui.config import Paths
+from obstui.store import Store, backup
+from tests.obstui.test_cli import Run, obstui
+
+__all__ = ["obstui"]
+
+
+def test_a_job_comes_back_as_a_file_that_makes_it_again(obstui: Run, tmp_path: Path) -> None:
+    obstui("prune", "--sparsity", "0.1,0.3", "--damping", "1e-5", "--name", "no: 1.5 #x")
+    obstui("generate", "--prompt", "- \U0001f431: [x] 'q' \"d\"", "--prompt", "yes", "--variant",
+           "1@30", "--window", "23:00-07:00", "--max-runtime", "90m", "--after", "1", "--held",
+           "--priority", "-3")  # fmt: skip
+    obstui("compare", "--variants", "1@10,1@30", "--num-prompts", "3", "--after", "2")
+    for job_id in (1, 2, 3):
+        file = tmp_path / "again.yaml"
+        file.write_text(obstui("show", str(job_id), "--yaml").out)
+        done = obstui("submit", str(file), "--json")
+        assert done.code == 0, done.err
+        [again] = done.data
+        first = obstui("show", str(job_id), "--json").data
+        for key in ("kind", "name", "spec", "window", "max_runtime", "priority", "state"):
+            assert again[key] == first[key], key
+        assert (again["id"] != first["id"]) is True
+    assert "job 1" in obstui("show", "5").out
+
+
+def test_a_dry_run_queues_nothing(obstui: Run, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("kind: prune\nmatrix: {seed: [0, 1, 2]}\nwindow: 1:00-2:00\n")
+    done = obstui("submit", str(file), "--dry-run")
+    assert done.out.count("01:00-02:00") == 3
+    assert "3 jobs of the sweep sweep would be queued; nothing was." in done.err
+    assert len(obstui("submit", str(file), "--dry-run", "--json").data) == 3
+    assert obstui("ls", "--json").data == []
+
+
+def test_in_bulk(obstui: Run, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("kind: prune\nmatrix: {seed: [0, 1, 2, 3, 4, 5]}\n")
+    obstui("submit", str(file))
+    done = obstui("cancel", "2-4", "6")
+    assert done.code == 0
+    assert [job["id"] for job in obstui("ls", "--state", "cancelled", "--json").data] == [
+        6,
+        4,
+        3,
+        2,
+    ]
+    done = obstui("cancel", "1", "2")
+    assert done.code == 2
+    assert "Job 1 is cancelled." in done.err
+    assert "Job 2 is cancelled already" in done.err
+    assert obstui("retry", "--state", "cancelled").code == 0
+    assert {job["state"] for job in obstui("ls", "--json").data} == {"queued"}
+    [sweep] = obstui("ls", "--sweeps", "--json").data
+    assert (sweep["id"], sweep["counts"]) == (1, {"queued": 6})
+    assert obstui("pause", "--sweep", "1").code == 0
+    assert {job["state"] for job in obstui("ls", "--sweep", "1", "--json").data} == {"held"}
+    assert obstui("cancel", "70-80").code == 3
+    assert obstui("cancel", "9-3").code == 2
+    assert obstui("cancel", "x").code == 2
+    assert obstui("cancel").code == 2
+    assert obstui("rm", "--sweep", "1", "--yes").code == 0
+    assert obstui("ls", "--sweeps", "--json").data == []
+    assert obstui("ls", "--json").data == []
+
+
+def test_retry_with_changes(obstui: Run) -> None:
+    obstui("prune", "--sparsity", "0.1,0.3")
+    obstui("compare", "--variants", "1@30")
+    obstui("cancel", "1")
+    assert obstui("show", "2", "--json").data["state"] == "skipped"
+    done = obstui("retry", "1", "--set", "sparsity=0.1")
+    assert (done.code, "Job 2 needs 1@30" in done.err) == (2, True)
+    done = obstui("retry", "1", "--set", "damping=7")
+    assert (done.code, "damping" in done.err) == (2, True)
+    assert obstui("retry", "1", "--set", "kind=compare").code == 2
+    assert obstui("retry", "1", "--set", "damping").code == 2
+    assert obstui("show", "1", "--json").data["state"] == "cancelled"
+    done = obstui("retry", "1", "--set", "damping=0.05", "--set", "sparsity=[0.2, 0.3]",
+                  "--set", "max_runtime=2h", "--json")  # fmt: skip
+    [job] = done.data
+    assert (job["spec"]["damping"], job["spec"]["sparsity"]) == (0.05, [0.2, 0.3])
+    assert (job["max_runtime"], job["state"]) == (7200.0, "queued")
+    assert obstui("show", "2", "--json").data["state"] == "queued"  # revived with it
+
+
+def test_the_whole_queue_stops_and_goes_on(obstui: Run) -> None:
+    obstui("prune")
+    assert obstui("pause", "--queue").code == 0
+    assert "queue is paused" in obstui("show", "1").out
+    assert obstui("resume", "--queue").code == 0
+    assert "queue is paused" not in obstui("show", "1").out
+    assert obstui("resume", "--queue").code == 3
+    assert obstui("pause", "1", "--now").code == 2
+    assert obstui("pause", "1", "--queue").code == 2
+
+
+def test_a_place_in_the_queue(obstui: Run) -> None:
+    for _ in range(3):
+        obstui("prune")
+    assert obstui("move", "3", "--before", "2").code == 0
+    assert obstui("move", "2", "--first").code == 0
+    assert obstui("move", "2").code == 2
+    assert obstui("move", "2", "--before", "9").code == 3
+
+
+def test_back_from_a_backup(obstui: Run, tmp_path: Path) -> None:
+    obstui("prune")
+    paths = Paths(tmp_path / "home", tmp_path / "home" / "jobs.db")
+    assert obstui("restore").code == 3
+    copy = backup.back_up(paths)
+    obstui("prune")
+    paths.db.write_bytes(b"garbage" * 5000)
+    done = obstui("ls")
+    assert done.code == 4
+    assert f"obstui restore {copy}" in done.err
+    assert obstui("restore").code == 0
+    assert [job["id"] for job in obstui("ls", "--json").data] == [1]
+    aside = [p for p in paths.db.parent.glob("jobs.db.set-aside-*") if p.stat().st_size]
+    assert len(aside) == 1
+
+
+@pytest.mark.parametrize("text", ["\x1b[31mred\x1b[0m", "[bold]x[/]", "\u202egnp", "x" * 200_000,
+                                  "\x9b31m", "a\x00b", "../../etc/passwd"])  # fmt: skip
+def test_hostile_words_stay_words(obstui: Run, tmp_path: Path, text: str) -> None:
+    import yaml
+
+    sweep = {"name": text, "jobs": [{"kind": "prune", "name": text[:100]}, {"kind": "prune"}]}
+    file = tmp_path / "hostile.yaml"
+    file.write_text(yaml.safe_dump(sweep))
+    done = obstui("submit", str(file))
+    assert done.code == 0, done.err
+    with Store.open(Paths(tmp_path / "home", tmp_path / "home" / "jobs.db")) as store:
+        store.stop("cpu", text)
+        store.stop("*", text)
+    outputs = [done, obstui("ls", "--sweeps"), obstui("ls"), obstui("show", "1"),
+               obstui("retry", "1", "--set", f"name={text[:3000]}"), obstui("resume", text),
+               obstui("resume", "--device", text), obstui("prune", "--window", text),
+               obstui("prune", "--max-runtime", text), obstui("prune", "--after", text),
+               obstui("submit", text[:50].replace("\x00", "")),
+               obstui("restore", text[:50].replace("\x00", ""))]  # fmt: skip
+    for result in outputs:
+        for bad in ("\x1b", "\x9b", "\u202e", "\x00", "x" * 5000):
+            assert bad not in result.out + result.err

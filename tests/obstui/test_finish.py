@@ -1,0 +1,102 @@
+"""The end of the whole queue, told from what earlier jobs took."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from obstui.finish import Finish, queue_finish, rates, work
+from obstui.specs import CompareSpec, GenerateSpec, PruneSpec
+from obstui.store.views import JobView, PastRun
+
+NOW = 1_800_000_000.0
+
+
+def job(job_id: int, spec: Any, **more: Any) -> JobView:
+    fixed: dict[str, Any] = dict.fromkeys(JobView.__dataclass_fields__)
+    fixed |= {"id": job_id, "spec": spec.model_dump(mode="json"), "state": "queued"}
+    return JobView(**{**fixed, **more})
+
+
+def generate(count: int = 1, **more: Any) -> GenerateSpec:
+    return GenerateSpec(prompts=("a cup",), count=count, **more)
+
+
+HISTORY = [PastRun(generate(10).model_dump(mode="json"), s) for s in (90.0, 100.0, 110.0)]
+
+
+def finish(queued: list[JobView], history: list[PastRun] | None = None, **more: Any) -> Finish:
+    given: dict[str, Any] = {"live": [], "needs": {}, "now": NOW, **more}
+    return queue_finish(queued=queued, history=HISTORY if history is None else history, **given)
+
+
+def minutes(at: float | None) -> float:
+    assert at is not None
+    return (at - NOW) / 60
+
+
+def test_work_scales_with_what_there_is_to_do() -> None:
+    assert work(generate(8).model_dump()) == 8 * work(generate().model_dump())
+    assert work(PruneSpec(num_prompts=50, steps=20).model_dump()) == 1000
+    compare = CompareSpec(variants=("1@10", "1@30"), num_prompts=4, count=2, steps=10)
+    assert work(compare.model_dump()) == 3 * 4 * 2 * 10
+
+
+def test_a_queue_takes_the_sum_and_two_devices_half() -> None:
+    jobs = [job(n, generate(60)) for n in range(1, 11)]  # 600 s each
+    one = finish(jobs)
+    assert 90 < minutes(one.p50) < 112
+    assert minutes(one.p50) < minutes(one.p90) < 125
+    assert 45 < minutes(finish(jobs, devices=2).p50) < 60
+    assert finish(jobs) == one  # the same question, the same answer
+
+
+def test_one_earlier_job_is_no_certainty() -> None:
+    found = finish([job(1, generate(60))], HISTORY[:1])
+    assert minutes(found.p90) > minutes(found.p50)
+
+
+def test_what_nobody_has_measured() -> None:
+    assert finish([job(1, PruneSpec())]) == Finish(jobs=1, unknown=1)
+    assert finish([]) == Finish(jobs=0)
+    mixed = finish([job(1, PruneSpec()), job(2, generate(60))])
+    assert (mixed.jobs, mixed.unknown) == (2, 1)
+    assert 8 < minutes(mixed.p50) < 12
+    # Other sizes of the same model are better than nothing.
+    assert finish([job(1, generate(60, size=64))]).unknown == 0
+    # But the model's own number of steps is no one step.
+    assert finish([job(1, generate(60, steps=20))]).unknown == 1
+
+
+def test_children_wait_for_parents_and_held_parents_for_people() -> None:
+    jobs = [job(2, generate(60)), job(1, generate(60)), job(3, generate(60))]
+    found = finish(jobs, needs={2: [1], 3: [9]}, devices=2)
+    assert (found.jobs, found.waiting) == (2, 1)
+    assert 18 < minutes(found.p50) < 23  # one after the other in spite of two devices
+
+
+def test_a_window_stretches_the_night() -> None:
+    now = datetime.fromisoformat("2026-06-10T22:00").timestamp()
+    jobs = [job(1, generate(60 * 10), window="23:00-00:00")]  # 100 minutes, one hour a night
+    found = queue_finish([], jobs, {}, HISTORY, now=now)
+    assert found.p50 is not None
+    assert datetime.fromtimestamp(found.p50).strftime("%d %H") == "11 23"
+
+
+def test_a_running_job_counts_with_what_is_left() -> None:
+    live = [job(1, generate(60), state="running", started_at=NOW - 300)]
+    assert 3 < minutes(finish([], live=live).p50) < 7
+    overdue = [job(1, generate(60), state="running", started_at=NOW - 9000)]
+    assert minutes(finish([], live=overdue).p50) == 0
+
+
+def test_a_thousand_jobs_are_told_in_time() -> None:
+    jobs = [job(n, generate(n % 7 + 1)) for n in range(1, 1001)]
+    assert finish(jobs, devices=2).p50 is not None
+
+
+@pytest.mark.parametrize("spec", [{}, {"kind": "x"}, {"kind": "prune", "prompts": None}])
+def test_specs_of_other_versions(spec: dict[str, Any]) -> None:
+    assert rates([PastRun(spec, 5.0)])

@@ -1,0 +1,164 @@
+"""Job files: what they may say, and the one sentence for what they may not."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from obstui.job_files import MAX_JOBS, JobFile, read_job_file
+from obstui.options import NewJob
+from obstui.specs import BadSpec, CompareSpec, GenerateSpec, NoSuchModel, PruneSpec
+from obstui.store import Reader, Store
+
+
+def read(tmp_path: Path, text: str) -> JobFile:
+    file = tmp_path / "night.yaml"
+    file.write_text(text)
+    return read_job_file(file)
+
+
+def only(asked: JobFile) -> NewJob:
+    [job] = asked.jobs
+    return job
+
+
+def test_one_job(tmp_path: Path) -> None:
+    asked = read(
+        tmp_path, "kind: prune\nsparsity: [0.3, 0.1]\nwindow: 23:00-7:00\nmax_runtime: 8h\n"
+    )
+    assert asked.sweep is None
+    job = only(asked)
+    assert job.spec == PruneSpec(sparsity=(0.1, 0.3))
+    assert (job.options.window, job.options.max_runtime) == ("23:00-07:00", 28800.0)
+
+
+SWEEP = """
+name: damping
+defaults: {seed: 7, damping: 0.02, priority: 3}
+jobs:
+  - id: base
+    kind: prune
+    sparsity: 0.3
+    matrix: {damping: [0.01, 0.05], prompts: [[a cup], [a house, a tree]]}
+  - {kind: compare, variants: [base@30], held: true}
+  - {kind: generate, prompts: [a cup], variant: base.4@30, after: [base.1]}
+"""
+
+
+def test_a_sweep_with_a_matrix_defaults_and_names(tmp_path: Path, store: Store) -> None:
+    asked = read(tmp_path, SWEEP)
+    assert asked.sweep == "damping"
+    prunes = [job.spec for job in asked.jobs[:4]]
+    assert all(isinstance(spec, PruneSpec) and spec.seed == 7 for spec in prunes)
+    assert [(s.damping, len(s.prompts)) for s in prunes if isinstance(s, PruneSpec)] == [
+        (0.01, 1), (0.01, 2), (0.05, 1), (0.05, 2),
+    ]  # fmt: skip
+    assert len({spec.name for spec in prunes}) == 4
+    jobs = store.enqueue_all(asked.jobs, sweep=asked.sweep)
+    with Reader.open(store.paths) as reader:
+        [sweep] = reader.sweeps()
+        assert (sweep.name, sweep.counts) == ("damping", {"held": 1, "queued": 5})
+        assert [job.id for job in reader.jobs(sweep=sweep.id)] == [6, 5, 4, 3, 2, 1]
+        assert reader.needs(5) == [1, 2, 3, 4]
+        assert reader.needs(6) == [1, 4]
+    assert jobs[4].spec["variants"] == ["1@30", "2@30", "3@30", "4@30"]
+    assert jobs[5].spec["variant"] == "4@30"
+    assert {job.priority for job in jobs} == {3}
+
+
+def test_prompts_of_a_file_next_to_it(tmp_path: Path) -> None:
+    (tmp_path / "captions.txt").write_text("a cup\na house\na tree\n")
+    text = "kind: generate\nprompts_file: captions.txt\nnum_prompts: 2\n"
+    spec = only(read(tmp_path, text)).spec
+    assert isinstance(spec, GenerateSpec)
+    assert spec.prompts == ("a cup", "a house")
+
+
+BAD = {
+    "field": ("kind: prune\ndampng: 1\n", 2, "dampng"),
+    "value": ("kind: prune\nseed: 1\ndamping: 5\n", 3, "less than or equal to 1"),
+    "in a matrix": ("kind: prune\nmatrix:\n  seed: [1, -1]\n", 3, "seed"),
+    "in defaults": ("defaults: {damping: 9}\njobs:\n  - kind: prune\n", 1, "damping"),
+    "no default": ("defaults: {x: 9}\njobs:\n  - kind: prune\n", 1, "no kind of job"),
+    "window": ("kind: prune\nwindow: always\n", 2, "23:00-07:00"),
+    "kind": ("jobs:\n  - kind: dance\n", 2, "prune, generate, compare"),
+    "twice": ("kind: prune\nseed: 1\nseed: 2\n", 3, "given twice"),
+    "alias": ("a: &a [1]\nb: *a\n", 2, "aliases"),
+    "merge": ("a: &a {kind: prune}\n<<: *a\n", 2, "aliases"),
+    "documents": ("kind: prune\n---\nkind: prune\n", 2, "one document"),
+    "syntax": ("kind: prune\nprompts: [a\n", 3, "expected"),
+    "unknown name": ("jobs:\n  - {kind: compare, variants: [base@30]}\n", 2, "called base"),
+    "name below": ("jobs:\n  - {kind: prune, after: b}\n  - {id: b, kind: prune}\n", 2, "called b"),
+    "same name": ("jobs:\n  - {id: b}\n  - {id: b}\n", 3, "two jobs"),
+    "bad name": ("jobs:\n  - {id: ../b}\n", 2, "an id is"),
+    "several for one": (
+        "jobs:\n  - {id: b, matrix: {seed: [1, 2]}}\n"
+        "  - {kind: generate, prompts: [x], variant: b@20}\n", 3, "b.1"),
+    "index": ("jobs:\n  - {kind: compare, variants: ['#0@30']}\n", 2, "give it an id"),
+    "empty matrix": ("kind: prune\nmatrix: {seed: []}\n", 2, "list the values"),
+    "matrix of ids": ("kind: prune\nmatrix: {id: [a, b]}\n", 2, "cannot vary"),
+    "huge matrix": (f"kind: prune\nmatrix:\n  seed: {[*range(60)]}\n  steps: {[*range(1, 60)]}\n",
+                    2, f"{MAX_JOBS:,} are the most"),
+    "no prompts file": ("kind: generate\nprompts_file: none.txt\n", 2, "none.txt"),
+    "tag": ("kind: !!python/object/apply:os.system [ls]\n", 1, "kind"),
+    "scalar tag": ("kind: !!python/name:os.system x\n", 1, "constructor"),
+    "jobs and fields": ("jobs: [{kind: prune}]\nseed: 1\n", 2, "defaults"),
+    "escapes": ('kind: prune\nname: "a\\e[31m"\nmethod: "\\e]0;x\\a"\n', 3, "method"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_an_error_names_file_line_and_mend(tmp_path: Path, what: str) -> None:
+    text, line, words = BAD[what]
+    with pytest.raises(BadSpec) as refusal:
+        read(tmp_path, text)
+    said = str(refusal.value)
+    assert f"night.yaml, line {line}: " in said
+    assert words in said
+    assert said.endswith(".")
+    assert "\n" not in said
+    assert "\x1b" not in said
+
+
+def test_no_such_model_and_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(NoSuchModel, match="line 2: No model nothing/here/at"):
+        read(tmp_path, "kind: prune\nmodel: nothing/here/at\n")
+    with pytest.raises(BadSpec, match="Cannot read"):
+        read_job_file(tmp_path / "missing.yaml")
+
+
+BOMBS = {
+    "large": "kind: prune\n" + "# x\n" * 300_000,
+    "deep": "[" * 50_000,
+    "long": "- 1\n" * 150_000,
+    "aliases": "a: &a [x,x,x]\nb: &b [*a,*a,*a]\nc: &c [*b,*b,*b]\n",
+    "binary": "\x00\x01\x02",
+    "bidi": "kind: '\u202eenurp'\n",
+    "number": "seed: " + "9" * 100_000 + "\n",
+    "date": "name: 2026-99-99\n",
+    "empty": "",
+    "comment": "# nothing\n",
+    "list": "- kind: prune\n",
+    "one line": "name: " + "x" * 900_000 + "\n",
+}
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_bombs_are_refused_soon(tmp_path: Path, what: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(BadSpec) as refusal:
+        read(tmp_path, BOMBS[what])
+    assert time.monotonic() - began < 20
+    assert len(str(refusal.value)) < 600
+
+
+def test_all_or_nothing(store: Store, reader: Reader) -> None:
+    good = NewJob(PruneSpec())
+    with pytest.raises(Exception, match="no job 99"):
+        store.enqueue_all([good, NewJob(CompareSpec(variants=("99@20",)))], sweep="half")
+    with pytest.raises(Exception, match="jobs before it"):
+        store.enqueue_all([NewJob(CompareSpec(variants=("#1@20",))), good])
+    assert reader.jobs() == []
+    assert reader.sweeps() == []

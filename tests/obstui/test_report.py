@@ -1,0 +1,120 @@
+"""The morning report, from a real store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from obstui.config import Paths
+from obstui.report import best_size, collect
+from obstui.specs import CompareSpec, GenerateSpec, PruneSpec
+from obstui.store import Reader, Store
+from tests.obstui.conftest import Clock
+from tests.obstui.test_cli import Run, obstui
+
+__all__ = ["obstui"]
+
+
+def run(store: Store, clock: Clock, end: str, seconds: float, **more: Any) -> None:
+    claim = store.claim("w", "cpu")
+    assert claim is not None
+    store.started(claim, 1, 2)
+    clock.now += seconds
+    assert store.finish(claim, end, **more)
+
+
+def model(name: str, sparsity: float, params: int, **more: float | None) -> dict[str, Any]:
+    known = {"attributes": None, "ssim": None, **more}
+    return {"model": name, "sparsity": sparsity, "params": params, **known}
+
+
+DENSE = model("dense", 0.0, 100, attributes=0.95)
+
+
+def test_a_night(store: Store, reader: Reader, clock: Clock, paths: Paths) -> None:
+    store.enqueue(PruneSpec())
+    run(store, clock, "succeeded", 50.0, result={"variants": []})
+    since = clock.now + 1
+    clock.now += 100
+    models = [
+        DENSE,
+        model("2@10", 0.1, 90, attributes=0.95),
+        model("2@30", 0.3, 70, attributes=0.94),
+        model("2@50", 0.5, 50, attributes=0.8),
+    ]
+    store.enqueue(PruneSpec(sparsity=(0.1, 0.3, 0.5)))
+    run(store, clock, "succeeded", 600.0, result={"variants": []})
+    store.enqueue(CompareSpec(variants=("2@10", "2@30", "2@50")))
+    run(store, clock, "succeeded", 300.0, result={"models": models})
+    store.enqueue(GenerateSpec(prompts=("a cup",)))
+    run(store, clock, "failed", 60.0, reason="oom_gpu", error="out of memory")
+    store.enqueue(PruneSpec(num_prompts=200))
+    store.cancel(store.enqueue(PruneSpec()).id)
+    ulid = reader.jobs()[3].ulid
+    output = paths.output(ulid)
+    output.mkdir(parents=True)
+    (output / "x.png").write_bytes(b"x" * 5000)
+
+    found = collect(reader, paths, since=since, now=clock.now)
+    assert [job.id for job in found.succeeded] == [2, 3]
+    assert [(job.id, job.error) for job in found.failed] == [(4, "out of memory")]
+    assert [job.id for job in found.other] == [6]
+    [best] = found.best
+    assert (best.model, best.params, best.good) == ("2@30", 70, True)
+    assert found.device_seconds == {"cpu": 960.0}
+    assert found.disk_bytes == 5000
+    assert found.all_bytes > 5000
+    assert found.counts["queued"] == 1
+    assert found.finish.jobs == 1
+    assert found.finish.p50 is not None
+    # 200 prompts instead of 100, at 0.5 to 6 s a prompt.
+    assert 60 < found.finish.p50 - clock.now < 2000
+
+
+def test_best_size_when_none_is_good_and_without_a_judge() -> None:
+    def job(models: list[dict[str, Any]]) -> Any:
+        class Job:
+            id = 1
+            spec = {"model": "demo"}  # noqa: RUF012
+            result = {"models": models}  # noqa: RUF012
+
+        return Job()
+
+    bad = best_size(job([DENSE, model("1@50", 0.5, 50, attributes=0.5)]))
+    assert bad is not None
+    assert (bad.model, bad.good) == ("1@50", False)
+    dense = model("dense", 0.0, 100)
+    by_ssim = best_size(
+        job([dense, model("1@10", 0.1, 90, ssim=0.99), model("1@30", 0.3, 70, ssim=0.9)])
+    )
+    assert by_ssim is not None
+    assert by_ssim.model == "1@10"
+    assert best_size(job([dense])) is None
+    assert best_size(job([])) is None
+
+
+def test_on_the_command_line(obstui: Run, tmp_path: Path) -> None:
+    obstui("prune", "--name", "tonight [x](y) *z*")
+    assert "1 queued" in obstui("report").out
+    obstui("cancel", "1")
+    markdown = obstui("report", "--markdown", "--since", "2d").out
+    assert markdown.startswith("# Since ")
+    assert "## Left" in markdown
+    data = obstui("report", "--json").data
+    assert (data["counts"]["cancelled"], data["other"][0]["id"]) == (1, 1)
+    assert obstui("report", "--since", "yesterday").code == 2
+
+
+def test_names_cannot_write_markdown(tmp_path: Path, obstui: Run) -> None:
+    paths = Paths(tmp_path / "home", tmp_path / "home" / "jobs.db").ensure()
+    with Store.open(paths) as store:
+        store.enqueue(PruneSpec(name="[x](http://y) `z` <b>"))
+        claim = store.claim("w", "cpu")
+        assert claim is not None
+        store.started(claim, 1, 2)
+        store.finish(claim, "failed", error="\x1b[31m# big\n## heading")
+    out = obstui("report", "--markdown").out
+    assert "[x](" not in out
+    assert "<b>" not in out.replace("\\<b\\>", "")
+    assert "\x1b" not in out
+    assert "\n## heading" not in out
