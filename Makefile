@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint full-size bench bench-gpu clean
+.PHONY: demo test test-all faults soak lint full-size bench bench-gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/obstui demo
@@ -15,6 +15,15 @@ test: $(VENV)/.installed-dev
 test-all: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2
 	$(BIN)/python -m pytest -m "faults or gpu" -n 0
+
+# The fault table, with its figures.
+faults: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "faults or not bench and not gpu and not full" -n 0 -s \
+		tests/faults tests/obstui/worker
+
+# Kills for half an hour; SOAK_MINUTES=120 for longer.
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.faults.soak --minutes $${SOAK_MINUTES:-30}
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check core obstui tests

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+import tomllib
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -74,3 +77,74 @@ class Paths:
     @property
     def worker_log(self) -> Path:
         return self.home / "worker.log"
+
+
+class BadSettings(Problem):
+    """The settings file cannot be used."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What people set once, in a TOML file. All of it is optional.
+
+    `notify` are apprise URLs that hear of failures and get a digest each day at `digest` ("HH:MM",
+    local time; empty: none). `on_finish` is a command (a list, no shell) run after every job with
+    the job as JSON on its standard input. The rest are the worker's limits: `hot` in degrees
+    Celsius, `foreign_gib` of GPU memory in another program's hands before a job makes room, and
+    `min_disk_gib` that must stay free.
+    """
+
+    notify: tuple[str, ...] = ()
+    digest: str = "08:00"
+    on_finish: tuple[str, ...] = ()
+    hot: int = 87
+    foreign_gib: float = 1.0
+    min_disk_gib: float = 0.25
+
+    @staticmethod
+    def path() -> Path:
+        """OBSTUI_CONFIG, else config.toml in the platform's own configuration folder."""
+        named = os.environ.get("OBSTUI_CONFIG")
+        folder = Path(platformdirs.user_config_dir("obstui"))
+        return Path(named).expanduser().absolute() if named else folder / "config.toml"
+
+    @classmethod
+    def load(cls) -> Settings:
+        """The file's settings, or the defaults where there is no file. Raises BadSettings."""
+        path = cls.path()
+        try:
+            with path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                data = tomllib.load(file)
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError) as err:
+            raise BadSettings(f"Cannot read the settings {path}: {err}.") from None
+        if data.get("notify") and mode & 0o077:
+            raise BadSettings(
+                f"Others may read {path}, which names where notices go: run chmod 600 {path}."
+            )
+        return cls(**{name: _setting(path, name, value) for name, value in data.items()})
+
+
+def _setting(path: Path, name: str, value: object) -> Any:
+    known = {field.name: field.default for field in fields(Settings)}
+    if name not in known:
+        raise BadSettings(f"{path} has no setting {name}: it may hold {', '.join(known)}.")
+    default = known[name]
+    if isinstance(default, tuple):
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise BadSettings(f"{name} in {path} must be a list of strings.")
+    number = isinstance(default, (int, float))
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+    if number and fits:
+        return value
+    if not number and isinstance(value, str) and (not value or _CLOCK.fullmatch(value)):
+        return value
+    raise BadSettings(f"{name} in {path} must be {'a number' if number else 'a time as 08:00'}.")
+
+
+_CLOCK = re.compile(r"([01]\d|2[0-3]):[0-5]\d")

@@ -12,6 +12,13 @@ runs       a job spec as a run of `core`
 protocol   the lines between worker and child
 manifest   result.json: what a finished attempt left on disk
 liveness   the device lock and process identity
-gpu        which devices there are
+gpu        which devices there are; the side processes that ask NVML
+telemetry  how a device is doing, never waiting for its driver
+guard      whether the machine is fit for the next job, and whether the running one makes room
+logs       an attempt's log, kept within bounds
+housekeeping  notices, digest, backups, the action at the end of the queue: one worker of several
+notify     notices in words, and the side process that sends them
+when_empty suspend, power off or a command, once, when the queue is empty
+install    the systemd unit
 python     starting our own modules in another interpreter
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import faulthandler
+import io
 import json
 import logging
 import os
@@ -35,6 +36,7 @@ def main(arguments: list[str], engine: Engine) -> int:
         # A helper that the engine starts must not keep the channels open.
         os.set_inheritable(fd, False)
     stop = threading.Event()
+    sys.stdout, sys.stderr = printing(1), printing(2)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     orders = listen(orders_fd)
     channel = Channel(events_fd)
@@ -65,6 +67,25 @@ def listen(orders_fd: int) -> SimpleQueue[Path]:
 
     threading.Thread(target=read, name="orders", daemon=True).start()
     return orders
+
+
+class Printed(io.FileIO):
+    """A descriptor of the log: a full disk costs what is printed, not the job that prints it."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError:
+            return len(data)
+
+
+def printing(fd: int) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        io.BufferedWriter(Printed(fd, "w", closefd=False)),
+        encoding="utf-8",
+        errors="backslashreplace",
+        line_buffering=True,
+    )
 
 
 def redirect(log: Path) -> None:

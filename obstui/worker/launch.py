@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from obstui.config import Paths, UnusableFolder
+from obstui.config import Paths, Settings, UnusableFolder
 from obstui.errors import Problem
 from obstui.store import StoreError
 from obstui.store.reader import held
@@ -61,12 +62,16 @@ def status(paths: Paths) -> list[WorkerStatus]:
 def start(paths: Paths, device: str | None = None) -> int:
     """Start a worker in a session of its own, unless one serves this store already; its pid.
 
-    Returns when the worker owns its device and its row says so. Raises WorkerError.
+    Returns when the worker owns its device and its row says so; one that is on its way out is
+    waited for. Raises WorkerError.
     """
-    for worker in status(paths):
-        same = worker.db == str(paths.db) and device in (None, worker.device)
-        if worker.pid is not None and same:
-            return worker.pid
+    for path, holder in holders(paths.home / "locks"):
+        same = holder and holder.db == str(paths.db) and device in (None, holder.device)
+        if holder and same and holder.process.alive:
+            if not holder.leaving:
+                return holder.process.pid
+            # It takes no more jobs: the new one waits for the end of the last.
+            _await_free(path, holder, DOWN_WITHIN)
     try:
         paths.ensure()
         log = os.open(paths.worker_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -130,30 +135,50 @@ def stop(paths: Paths, *, now: bool = False, wait: float = DOWN_WITHIN) -> bool:
     are killed and resume from the last checkpoint. Returns when the devices are free. Raises
     WorkerError if one is not within `wait` seconds, or belongs to another user.
     """
-    serving = [
+    serving = _serving(paths)
+    for _, holder in serving:
+        _send(holder, signal.SIGTERM)
+    for path, holder in serving:
+        _await_free(path, holder, wait, now=now)
+    return bool(serving)
+
+
+def drain(paths: Paths) -> int:
+    """Let the workers of this store finish the jobs they run, claim no more, and end; how many.
+
+    Returns at once. Raises WorkerError.
+    """
+    serving = _serving(paths)
+    for _, holder in serving:
+        _send(holder, signal.SIGUSR1)
+    return len(serving)
+
+
+def _serving(paths: Paths) -> list[tuple[Path, Holder]]:
+    return [
         (path, holder)
         for path, holder in holders(paths.home / "locks")
         if holder and holder.db == str(paths.db)
     ]
+
+
+def _await_free(path: Path, holder: Holder, wait: float, *, now: bool = False) -> None:
     deadline = time.monotonic() + wait
-    for path, holder in serving:
-        _terminate(holder)
-        while held(path) and time.monotonic() < deadline:
-            time.sleep(0.1)
-            if now:
-                # The second SIGTERM means: at once. Two in a row may arrive as one.
-                _terminate(holder)
-        if held(path):
-            raise WorkerError(
-                f"The worker with pid {holder.process.pid} has not stopped within {wait:.0f} s: "
-                "its job is on the way to its next boundary; wait, or stop it with --now."
-            )
-    return bool(serving)
+    while held(path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+        if now:
+            # The second SIGTERM means: at once. Two in a row may arrive as one.
+            _send(holder, signal.SIGTERM)
+    if held(path):
+        raise WorkerError(
+            f"The worker with pid {holder.process.pid} has not stopped within {wait:.0f} s: "
+            "its job is on the way to its next boundary; wait, or stop it with --now."
+        )
 
 
-def _terminate(holder: Holder) -> None:
+def _send(holder: Holder, number: signal.Signals) -> None:
     try:
-        holder.process.send(signal.SIGTERM)
+        holder.process.send(number)
     except PermissionError:
         raise WorkerError(
             f"The worker with pid {holder.process.pid} belongs to another user."
@@ -168,6 +193,7 @@ def run(
     ready_fd: int | None = None,
     child_command: Sequence[str] = CHILD_COMMAND,
     timing: Timing | None = None,
+    settings: Settings | None = None,
 ) -> int:
     """Be the worker, in the foreground, until SIGTERM (`obstui worker run`); the exit code, 0.
 
@@ -177,7 +203,13 @@ def run(
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    worker = Worker(paths, choose(device), child_command=child_command, timing=timing)
+    worker = Worker(
+        paths,
+        choose(device),
+        child_command=child_command,
+        timing=timing,
+        settings=settings or Settings.load(),
+    )
 
     def ready() -> None:
         logging.info("worker %s is up, pid %d", worker.id, os.getpid())

@@ -64,6 +64,31 @@ class Process:
         return True
 
 
+def sweep(mark: str, keep: int | None = None) -> list[int]:
+    """SIGKILL every process that has `mark` (NAME=VALUE) in its environment, and is not in the
+    session of `keep`; their pids. It finds the helpers of a dead child that left its process group.
+    """
+    swept = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            found = mark.encode() in (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        process = Process.of(int(folder.name)) if found else None
+        if process and process.pid != os.getpid() and not _in_session(process.pid, keep):
+            with contextlib.suppress(PermissionError):
+                process.send(signal.SIGKILL)
+                swept.append(process.pid)
+    return swept
+
+
+def _in_session(pid: int, leader: int | None) -> bool:
+    try:
+        return leader is not None and os.getsid(pid) == leader
+    except ProcessLookupError:
+        return True
+
+
 @cache
 def boot_id() -> str:
     """Names this boot of the machine."""
@@ -87,13 +112,15 @@ def start_ticks(pid: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The message in a lock file: who took the device, and the child it started last."""
+    """The message in a lock file: who took the device, the child it started last, and whether it
+    takes no more jobs."""
 
     worker: str
     db: str
     device: str
     process: Process
     child: Process | None = None
+    leaving: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Holder | None:

@@ -15,15 +15,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from obstui.config import Paths
+from obstui.config import Paths, Settings
 from obstui.errors import Problem
-from obstui.store import Reader, Store, StoreError
+from obstui.store import Reader, Store, StoreError, backup
 from obstui.store.views import LIVE, Claim, WorkerView
 from obstui.worker import manifest
 from obstui.worker.attempt import Attempt, Timing
 from obstui.worker.gpu import Device
-from obstui.worker.liveness import DeviceLock, Holder, Process
+from obstui.worker.guard import Guard, Limits
+from obstui.worker.housekeeping import Housekeeper
+from obstui.worker.liveness import DeviceLock, Holder, Process, sweep
 from obstui.worker.supervise import CHILD_COMMAND, Child
+from obstui.worker.telemetry import Telemetry
+from obstui.worker.verdict import DEVICE_STUCK, OUT_OF_MEMORY
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +36,13 @@ _WARM_KINDS = ("generate", "compare")
 
 _ORPHAN_MAY_TAKE, _ORPHAN_GONE_WITHIN = 3.0, 8.0
 """Seconds in which a dead worker's child should end by itself; and, killed, must."""
+
+_STORE_MAY_TAKE = 0.5
+"""Seconds that a busy store may hold the worker up: its child wants to be heard, its people obeyed.
+What could not be written is tried again at the next turn."""
+
+_CLOSED_FOR = 30.0
+"""Seconds that the word that the device is not fit for work holds, unless it is said again."""
 
 _LOOK_ANYWAY = 5.0
 """The queue is looked at when another process has written, and this often in any case (seconds):
@@ -54,6 +65,7 @@ class Worker:
         *,
         child_command: Sequence[str] = CHILD_COMMAND,
         timing: Timing | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self.id = secrets.token_hex(8)
         self._paths = paths
@@ -65,6 +77,11 @@ class Worker:
         self._started_at = time.time()
         self._next_beat = 0.0
         self._stops = 0
+        self._draining = False
+        self._telemetry = Telemetry(device.id)
+        self._settings = settings or Settings()
+        self._guard = Guard(paths, self._telemetry.read, Limits.of(self._settings))
+        self._closed: str | None = None
         self._job: int | None = None
         self._warm: Child | None = None
         self._wakeup: socket.socket | None = None
@@ -77,16 +94,28 @@ class Worker:
         self._take_device()
         try:
             with self._signals():
+                if self._paths.db.exists():
+                    backup.verify(self._paths)
                 self._store = Store.open(self._paths)
                 self._reader = Reader.open(self._paths)
+                self._house = Housekeeper(
+                    self._paths, self._store, self._reader, self._settings, self._in_use
+                )
                 try:
                     self._recover()
+                    if self._stop_of_device() == DEVICE_STUCK:
+                        # We have its lock, so the process that was stuck is gone.
+                        self._store.go(self._device.id)
+                    for access in (self._store, self._reader):
+                        access.wait_at_most(_STORE_MAY_TAKE)
                     self._beat(force=True)
                     if ready:
                         ready()
                     self._serve(exit_when_idle)
                 finally:
                     self._dismiss()
+                    self._telemetry.close()
+                    self._house.close()
                     self._leave()
         finally:
             self._lock.release()
@@ -106,6 +135,17 @@ class Worker:
                 holder.child.kill_group()
             time.sleep(0.05)
         self._sign(None)
+        self._sweep()
+
+    @property
+    def _mark(self) -> str:
+        return f"OBSTUI_DEVICE_LOCK={self._paths.lock(self._device.id)}"
+
+    def _sweep(self) -> None:
+        """End what earlier children left behind: nobody but ours may use the device we hold."""
+        keep = self._warm.pid if self._warm else None
+        if strays := sweep(self._mark, keep):
+            _log.warning("ended processes that earlier jobs left behind: %s", strays)
 
     def _sign(self, child: Child | None) -> None:
         assert self._process is not None
@@ -116,6 +156,7 @@ class Worker:
                 device=self._device.id,
                 process=self._process,
                 child=child.identity if child else None,
+                leaving=self._leaving,
             )
         )
 
@@ -129,7 +170,11 @@ class Worker:
         def stop(*_: Any) -> None:
             self._stops += 1
 
+        def drain(*_: Any) -> None:
+            self._draining = True
+
         before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGINT)}
+        before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, drain)
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         previous = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
         self._wakeup = ours
@@ -163,19 +208,50 @@ class Worker:
 
     def _serve(self, exit_when_idle: bool) -> None:
         look_again, seen = 0.0, None
-        while not self._stops:
+        while not self._leaving:
             version = self._version()
             if version != seen or time.monotonic() >= look_again:
                 look_again, seen = time.monotonic() + _LOOK_ANYWAY, version
-                if claim := self._claim():
+                if self._fit() and (claim := self._claim()):
                     self._attempt(claim)
                     look_again = 0.0
                     continue
-                if exit_when_idle:
+                if exit_when_idle and not self._retries_come():
                     return
             self._turn(None)
             if self._warm and time.monotonic() > self._warm.idle_since + self._timing.keep_warm:
                 self._dismiss()
+
+    @property
+    def _leaving(self) -> bool:
+        return self._draining or self._stops > 0
+
+    def _fit(self) -> bool:
+        """Whether the device is fit for a job; if not, its queued jobs say why they wait."""
+        found = self._guard.closed()
+        try:
+            if found is None:
+                if self._closed is not None and self._stop_of_device() == self._closed:
+                    self._store.go(self._device.id)
+                self._closed = None
+            elif self._stop_of_device() in (None, self._closed):
+                # A person's stop, or the circuit breaker's, is not written over.
+                self._closed = found[1]
+                until = time.time() + _CLOSED_FOR
+                self._store.stop(self._device.id, self._closed, until=until)
+        except StoreError as err:
+            _log.warning("the store does not answer: %s", err)
+        return found is None
+
+    def _stop_of_device(self) -> str | None:
+        scopes = {stop.scope: stop.reason for stop in self._reader.stops()}
+        return scopes.get(self._device.id)
+
+    def _retries_come(self) -> bool:
+        try:
+            return self._reader.next_retry() is not None
+        except StoreError:
+            return True
 
     def _version(self) -> int | None:
         try:
@@ -196,7 +272,14 @@ class Worker:
         self._beat(force=True)
         _log.info("job %d attempt %d: claimed", claim.job_id, claim.attempt)
         attempt = Attempt(
-            self._store, self._paths, claim, self._timing, self._turn, lambda: self._stops
+            self._store,
+            self._paths,
+            claim,
+            self._timing,
+            self._turn,
+            lambda: self._stops,
+            self._guard,
+            tried=self._ran_out_of_memory(claim),
         )
         child: Child | None = None
         hired: list[Child] = []
@@ -218,8 +301,32 @@ class Worker:
             self._warm = child
         elif child:
             child.close()
+        self._sweep()
         self._job = None
+        self._tell_finished(claim.job_id)
         self._beat(force=True)
+
+    def _ran_out_of_memory(self, claim: Claim) -> bool:
+        """Whether the attempt before this one did."""
+        if claim.attempt == 1:
+            return False
+        try:
+            before = self._reader.attempts(claim.job_id)[-2]
+        except (StoreError, IndexError):
+            return False
+        return before.reason in OUT_OF_MEMORY
+
+    def _tell_finished(self, job_id: int) -> None:
+        try:
+            job = self._reader.job(job_id)
+        except StoreError:
+            return
+        if job and job.finished:
+            self._house.finished(job)
+
+    def _in_use(self) -> bool:
+        found = self._guard.closed()
+        return found is not None and found[0] == "foreign_gpu"
 
     def _hire(self, claim: Claim, folder: Path) -> Child:
         """The warm child if it holds the job's model, else a new one."""
@@ -229,7 +336,7 @@ class Worker:
             self._warm = None
             return warm
         self._dismiss()
-        child = Child(self._command, self._device.id, self._lock.fd, folder)
+        child = Child(self._command, self._device.id, self._lock.fd, folder, self._mark)
         child.job_key = key
         self._sign(child)
         return child
@@ -237,7 +344,7 @@ class Worker:
     def _dismiss(self) -> None:
         """Let the warm child go, and what it holds with it."""
         if self._warm:
-            self._warm.close()
+            self._warm.close(self._timing.unkillable)
             self._warm = None
 
     def _turn(self, child: Child | None) -> None:
@@ -249,14 +356,17 @@ class Worker:
         ready, _, _ = select.select(sources, [], [], self._timing.tick)
         if self._wakeup in ready:
             self._wakeup.recv(4096)
+            if self._leaving:
+                self._sign(child or self._warm)
         self._beat(force=self._wakeup in ready)
+        self._house.turn()
 
     def _beat(self, *, force: bool = False) -> None:
         """Say in the worker's row what it is doing. For people: nothing is decided by it."""
         if not force and time.monotonic() < self._next_beat:
             return
         self._next_beat = time.monotonic() + self._timing.beat
-        state = "draining" if self._stops else "busy" if self._job is not None else "idle"
+        state = "draining" if self._leaving else "busy" if self._job is not None else "idle"
         try:
             self._store.beat(
                 WorkerView(

@@ -8,6 +8,7 @@ Child to worker, on the events pipe, one JSON object a line: `{"v": 1, "type": T
     hello                          the child is up and reads orders
     fact      event                a durable event of the engine, appended to the job's history
     progress  progress             the whole progress as the store keeps it; only the newest counts
+    alive                          nothing new, but the process is not stuck
     done                           the result's manifest is on disk
     failed    reason, error        the run cannot go on
     stopped                        SIGTERM was obeyed at a boundary; finished units are on disk

@@ -25,11 +25,14 @@ class Child:
     """A child in a session of its own. It is told what to do on the orders pipe, which is also its
     life line: when the worker dies, however it dies, the pipe ends and the child kills its group.
 
+    `mark` (NAME=VALUE) is in its environment and in its helpers', to find those that stray.
     `job_key` says what the child holds warm: the worker hands it only jobs with the same key.
     Raises OSError from the constructor if no process can be started.
     """
 
-    def __init__(self, command: Sequence[str], device: str, lock_fd: int, folder: Path) -> None:
+    def __init__(
+        self, command: Sequence[str], device: str, lock_fd: int, folder: Path, mark: str
+    ) -> None:
         orders_read, self._orders = os.pipe()
         self.events, events_write = os.pipe()
         os.set_blocking(self.events, False)
@@ -44,7 +47,7 @@ class Child:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd=folder,
-                env=python.environment(device),
+                env=python.environment(device) | dict([mark.split("=", 1)]),
                 pass_fds=(orders_read, events_write, lock_fd),
                 start_new_session=True,
                 umask=0o077,
@@ -58,6 +61,7 @@ class Child:
             os.close(events_write)
         self._lines = Lines()
         self.silent = False
+        self._closed = False
         self.job_key: str | None = None
         self.idle_since = 0.0
         # Not yet waited for: even if it has died already, its pid is still its own.
@@ -114,13 +118,19 @@ class Child:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)
 
-    def close(self) -> int:
+    def close(self, patience: float = 30.0) -> int | None:
         """Kill what is left of the group, reap the child; its exit code, -N for signal N. After
-        this nothing more can be read."""
-        if self._process.returncode is None:
+        this nothing more can be read.
+
+        None if it does not die within `patience` seconds, because a call into a driver holds it:
+        it keeps the device's lock for as long as that lasts.
+        """
+        if not self._closed:
+            self._closed = True
             self.signal_group(signal.SIGKILL)
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
             os.close(self.events)
             os.close(self._orders)
             self.silent = True
-        return self._process.returncode
+        return self._process.poll()

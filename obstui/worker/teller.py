@@ -76,6 +76,8 @@ class Teller:
                 self._memory.sample()
                 if self._progress:
                     self._say_progress()
+                else:
+                    self._channel.say("alive")
 
 
 class Memory:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,18 @@ from obstui.text import one_line
 
 CHILD_LOST = "child_lost"
 DRAIN = "drain"
+STUCK = "stuck_in_driver"
+DEVICE_STUCK = "a job's process is stuck in the device's driver: restart the computer"
+GIVEN_BACK = ("window", "queue_paused", "foreign_gpu", "thermal")
+"""Why a job is checkpointed and put back, with nothing held against it: it goes on later."""
+
+OUT_OF_MEMORY = ("oom_gpu", "oom_host")
+_RETRY_AFTER = 60.0
+_USE_LESS = {
+    "prune": "prune with more --packages or a smaller --size",
+    "generate": "use a smaller --size",
+    "compare": "use a smaller --size",
+}
 
 _CRASHES = {
     signal.SIGSEGV: ("segfault", "The job's process crashed (segmentation fault)"),
@@ -21,6 +35,7 @@ _CRASHES = {
 }
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _TAIL_BYTES = 16 << 10
+_NUMBER = re.compile(r"0x[0-9a-fA-F]+|[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,14 @@ class Verdict:
     exit_code: int | None = None
     not_before: float | None = None
 
+    @property
+    def signature(self) -> str | None:
+        """What failures of one cause have in common; None for one that is the job's own doing."""
+        if self.state != "failed" or self.reason in ("bad_input", "timeout"):
+            return None
+        # Numbers differ from run to run: addresses, sizes, seeds.
+        return f"{self.reason}: {_NUMBER.sub('#', self.error or '')}"[:200]
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -39,7 +62,10 @@ class Ending:
 
     `said` is the child's last word ("done", "failed" or "stopped" message), `exit_code` that of the
     child if it has ended, `result` what a valid manifest of this attempt holds. `asked` is why the
-    child was asked to stop: "cancel", "pause", "worker" or None.
+    child was asked to stop: "cancel", "pause", "worker", "timeout", one of GIVEN_BACK, or None.
+    `stuck`: the child did not die of SIGKILL; `starved`: the kernel killed processes for want of
+    memory meanwhile; `tried`: the attempt before this one ran out of memory, too; `slept`: the
+    computer was suspended during the attempt.
     """
 
     said: dict[str, Any] | None
@@ -47,13 +73,44 @@ class Ending:
     result: dict[str, Any] | None
     asked: str | None
     log: Path
+    stuck: bool = False
+    starved: bool = False
+    tried: bool = False
+    slept: bool = False
 
 
-def judge(end: Ending) -> Verdict:
-    """The verdict. A finished result wins over all; then the wish to stop; then the crash."""
+def judge(end: Ending, kind: str = "generate") -> Verdict:
+    """The verdict on a job of that kind. A finished result wins over all; then the wish to stop;
+    then the crash."""
+    verdict = _judge(end)
+    if end.slept and verdict.signature:
+        # Drivers seldom survive a suspend in the middle of a computation.
+        error = f"The computer slept during the run, which then failed: {verdict.error}"
+        return replace(verdict, state="queued", reason="gpu_lost", error=error)
+    if verdict.reason == "disk_full" and verdict.state == "failed":
+        # The machine is at fault: what was finished is kept, and goes on when there is room.
+        return replace(verdict, state="queued", not_before=time.time() + _RETRY_AFTER)
+    if verdict.reason not in OUT_OF_MEMORY:
+        return verdict
+    if not end.tried:
+        # Another program may have held the memory, and may let go of it.
+        return replace(verdict, state="queued", not_before=time.time() + _RETRY_AFTER)
+    mend = f"{_USE_LESS.get(kind, 'make it smaller')}, or end other programs that hold memory"
+    return replace(
+        verdict, state="failed", error=f"{(verdict.error or '').rstrip('.')}: twice; {mend}."
+    )
+
+
+def _judge(end: Ending) -> Verdict:
     code = end.exit_code
     if end.result is not None:
         return Verdict("succeeded", result=end.result, exit_code=0)
+    if end.stuck:
+        error = (
+            "The job's process cannot be killed: a call into the device's driver holds it. "
+            "The device takes no more jobs: restart the computer."
+        )
+        return Verdict("failed", STUCK, error)
     if end.asked == "cancel":
         return Verdict("cancelled", "user", exit_code=code)
     said = end.said or {}
@@ -63,6 +120,14 @@ def judge(end: Ending) -> Verdict:
         return Verdict("failed", reason, error, exit_code=code)
     if end.asked == "pause":
         return Verdict("paused", "user", exit_code=code)
+    if end.asked == "timeout":
+        error = "It ran for longer than its --max-runtime; finished units are kept for a retry."
+        return Verdict("failed", "timeout", error, exit_code=code)
+    if end.asked == "hang":
+        error = "The job's process gave no sign of life for too long and was ended."
+        return Verdict("failed", "hang", error, exit_code=code)
+    if end.asked in GIVEN_BACK:
+        return Verdict("queued", end.asked, exit_code=code)
     if end.asked == "worker":
         return Verdict("queued", DRAIN, exit_code=code)
     if said.get("type") == "stopped":
@@ -71,11 +136,14 @@ def judge(end: Ending) -> Verdict:
     if said.get("type") == "done":
         error = "The job said it was done, but its result is not on disk: see its log."
         return Verdict("failed", "exit_code", error, exit_code=code)
-    return _judge_death(code, end.log)
+    return _judge_death(code, end.log, starved=end.starved)
 
 
-def _judge_death(code: int | None, log: Path) -> Verdict:
+def _judge_death(code: int | None, log: Path, *, starved: bool) -> Verdict:
     """A child that ended without a last word that counts."""
+    if code == -signal.SIGKILL and starved:
+        error = "The computer's memory is full: the kernel killed the job's process"
+        return Verdict("failed", "oom_host", error, exit_code=code)
     if code is not None and -code in _FROM_OUTSIDE:
         # Someone else's doing (a person, the kernel's OOM killer): no verdict on the job itself.
         error = f"The job's process was killed ({signal.Signals(-code).name})."
