@@ -10,11 +10,9 @@ on where it stopped, and ends with the same files as an undisturbed one.
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import itertools
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from torch import Tensor
 from core import fidelity, loading, memory, probe
 from core.architecture import units_to_keep
 from core.calibrate import Walk
-from core.checkpoint import check_files, digest, read_tensors, save_variant, write_tensors
+from core.checkpoint import check_files, read_tensors, save_variant, write_tensors
 from core.errors import BadInput, Cancelled
 from core.events import (
     Event,
@@ -37,6 +35,7 @@ from core.events import (
     VariantSaved,
 )
 from core.hessian import Hessian
+from core.identity import calibration_facts, identify, storage_dtype
 from core.manifest import WEIGHTS, fingerprint, read_manifest
 from core.memory import default_batch_size
 from core.settings import PruneSettings, Round, rounds, variant_name
@@ -49,13 +48,10 @@ from core.work import Solved
 
 __all__ = ["PruneSettings", "run", "variant_name"]
 
-# Raised when the same settings give other bits than before.
-_ENGINE = 2
 # Share of the free GPU memory for the weights and Hessians of an architecture without a forecast.
 _HESSIAN_SHARE = 0.7
 # Steps of every batch of held-out prompts that are measured.
 _HELD_OUT_STEPS = 4
-_LIBRARIES = ("diffusers", "safetensors", "torch", "transformers")
 
 
 def run(
@@ -120,16 +116,9 @@ class _Job:
             for target in self.targets
         }
         state = pipe.unet.state_dict()
-        self.dtype = _storage_dtype(state)
+        self.dtype = storage_dtype(state)
         self.dense_params = sum(value.numel() for value in state.values())
-        self.identity: dict[str, Any] = {
-            "engine": _ENGINE,
-            "dense_sha256": digest(state),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "computed_in": str(pipe.unet.dtype).removeprefix("torch."),
-            "device": torch.device(device).type,
-            "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
-        }
+        self.identity = identify(state, device, self.dtype)
         self.course: Trajectories | None = None
         self.held_out: list[Sequence[int]] = []
         self.forecast: int | None = None
@@ -333,7 +322,7 @@ class _Job:
             seed=settings.seed,
             batch_size=min(len(prompts), settings.batch_size or default_batch_size(pixels)),
         )
-        self.identity["calibration"] = _calibration_facts(course, len(prompts), settings, pipe)
+        self.identity["calibration"] = calibration_facts(course, len(prompts), settings, pipe)
         shown = {**self.identity["calibration"], "timestep_weights": None, "token_budget": None}
         key = fingerprint([{**self.identity, "calibration": shown}, others])
         self.course = Trajectories(pipe, course, self.work / "trajectories", key, device)
@@ -457,36 +446,6 @@ class _Job:
     def _variant_key(self, sparsity: float) -> str:
         held_out = self.settings.held_out if self.course else 0
         return fingerprint([self.identity, self.recipe, self.settings.model, sparsity, held_out])
-
-
-def _calibration_facts(
-    course: Course, prompts: int, settings: PruneSettings, pipe: StableDiffusionXLPipeline
-) -> dict[str, Any]:
-    """The calibration as the manifest tells it: the prompts by their number and hash."""
-    facts = dataclasses.asdict(course)
-    shown = facts.pop("prompts")[:prompts]
-    scheduler = {
-        "name": type(pipe.scheduler).__name__,
-        **json.loads(pipe.scheduler.to_json_string()),
-    }
-    return {
-        **facts,
-        "timestep_weights": settings.timestep_weights,
-        "token_budget": settings.token_budget,
-        "num_prompts": prompts,
-        "prompts_sha256": fingerprint(shown),
-        "scheduler": type(pipe.scheduler).__name__,
-        "scheduler_sha256": fingerprint(scheduler),
-    }
-
-
-def _storage_dtype(state: Mapping[str, Tensor]) -> torch.dtype:
-    """The number format for the variants: half precision where it holds every dense weight
-    exactly, so that a model shipped in halves does not double when a CPU computes in float32."""
-    for dtype in (torch.float16, torch.bfloat16):
-        if all(bool((value.to(dtype) == value).all()) for value in state.values()):
-            return dtype
-    return next(iter(state.values())).dtype
 
 
 def _forecast(

@@ -1,10 +1,4 @@
-"""Calibrate and solve targets, each result kept on disk under a key of what decides its bytes.
-
-work/calibration.safetensors    sums in the making
-work/solved/TARGET[@s30]        a solved target's kept units and weights
-work/order/TARGET               its greedy order, loss curve, and the level that is probed
-cache/KEY/TARGET                finished Hessians, shared by all runs of one calibration
-"""
+"""Calibrate and solve targets; every result is kept on disk (`core.work`)."""
 
 from __future__ import annotations
 

@@ -1,16 +1,18 @@
 """What a run has finished, on disk, each piece under a key of everything that decides its bytes.
 
-work/calibration.safetensors       sums in the making, see `calibrate.save_sums`
-work/solved/TARGET[@s30]           kept units and weights of a solved target
-work/trajectories/NNNNN            recorded denoising, see `core.trajectory`
-cache/KEY/TARGET                   finished Hessians, shared by all runs of the same calibration
+work/calibration.safetensors    sums in the making, see `calibrate.save_sums`
+work/trajectories/NNNNN         recorded denoising, see `core.trajectory`
+work/order/TARGET               its greedy order, loss curve, and the level that is probed
+work/probe, work/allocation     sensitivities, and what every target keeps
+work/solved/TARGET[@s30]        kept units and weights of a solved target
+work/check-s30                  its errors on held-out prompts
+cache/KEY/TARGET                finished Hessians, shared by all runs of one calibration
 """
 
 from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -56,9 +58,6 @@ class Sums:
         """Mark the calibration as used now: the oldest go first when space is made."""
         if self.folder.is_dir():
             os.utime(self.folder)
-
-    def delete(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _file(self, target: Target) -> Path:
         return self.folder / f"{target.name}.safetensors"

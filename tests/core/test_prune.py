@@ -21,6 +21,7 @@ from core.checkpoint import load_unet
 from core.errors import BadInput, Cancelled
 from core.events import Event, Note, Phase, Progress, TargetsFound, TargetSolved, VariantSaved
 from core.hessian import Hessian
+from core.identity import storage_dtype
 from core.latency import Stopwatch
 from core.manifest import MANIFEST, decode_kept, read_manifest
 from core.panels import size_bytes
@@ -374,11 +375,9 @@ def test_wrong_settings_are_refused_at_once() -> None:
 
 def test_variants_take_the_narrowest_format_that_holds_the_dense_weights() -> None:
     halves = torch.rand(8).half()
-    assert prune._storage_dtype({"a": halves.float()}) is torch.float16
-    assert (
-        prune._storage_dtype({"a": (halves.float() * 1e-20).bfloat16().float()}) is torch.bfloat16
-    )
-    assert prune._storage_dtype({"a": halves.float(), "b": torch.tensor(0.1)}) is torch.float32
+    assert storage_dtype({"a": halves.float()}) is torch.float16
+    assert storage_dtype({"a": (halves.float() * 1e-20).bfloat16().float()}) is torch.bfloat16
+    assert storage_dtype({"a": halves.float(), "b": torch.tensor(0.1)}) is torch.float32
 
 
 def test_names_of_variants() -> None:
