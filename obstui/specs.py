@@ -209,10 +209,10 @@ def faults(err: ValidationError) -> list[tuple[str, str]]:
         what = one_line(item["msg"].removeprefix("Value error, "), limit=200)
         given = (
             ""
-            if item["type"] == "missing"
+            if item["type"] == "missing" or not path
             else f" (given: {one_line(repr(item['input']), limit=60)})"
         )
-        words = f"{where or 'job'}: {what[:1].lower() + what[1:]}{given}"
+        words = f"{where}: {what[:1].lower() + what[1:]}{given}" if where else what
         found.append((path[0] if path else "", words))
     return found
 
