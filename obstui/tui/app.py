@@ -19,8 +19,9 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from obstui.tui.follow import Follower, Snapshot
+from obstui.tui.follow import Follower, Reading, Snapshot
 from obstui.tui.messages import StoreRead, WorkerAsked
+from obstui.tui.places import PLACES
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.screens.view import View
 from obstui.tui.theme import DARK, style
@@ -72,6 +73,11 @@ class Dashboard(App[None]):
                 tooltip="Start the worker that carries the jobs out"),
         Binding("question_mark,f1", "keys", "Keys", id="app.help", key_display="?",
                 tooltip="What every key does here"),
+        *(
+            Binding(place.key, f"go('{place.name}')", place.label, id=f"go.{place.name}",
+                    show=False, tooltip=place.tooltip)
+            for place in PLACES
+        ),
         Binding("colon", "command_palette", "Commands", id="app.palette", show=False,
                 key_display=":", tooltip="Find a command by its name"),
         Binding("q", "quit", "Quit", id="app.quit",
@@ -146,9 +152,11 @@ class Dashboard(App[None]):
         if isinstance(self.screen, View):
             await self.screen.show_newest()
 
-    def follow(self, job_id: int | None, *, open_job: bool = False) -> None:
-        """Have this job's events and log in the snapshots to come."""
-        self._follower.focus(job_id, open_job=open_job)
+    def follow(
+        self, job_id: int | None, *, open_job: bool = False, reading: Reading | None = None
+    ) -> None:
+        """Have this job's events and log, and what `reading` reads, in the snapshots to come."""
+        self._follower.focus(job_id, open_job=open_job, reading=reading)
 
     @property
     def up_to_date(self) -> bool:
@@ -224,6 +232,18 @@ class Dashboard(App[None]):
         return super().check_action(action, parameters)
 
     # -- screens -----------------------------------------------------------------------------
+
+    async def action_go(self, name: str) -> None:
+        """Show a place; what lay above the queue is left."""
+        if not isinstance(self.screen, View):
+            return  # a question or a form wants its answer first
+        place = next(place for place in PLACES if place.name == name)
+        if self.screen.place == name:
+            return
+        while len(self.screen_stack) > 1:
+            await self.pop_screen()
+        if place.factory is not None:
+            await self.push_screen(place.factory())
 
     def open_job(self, job_id: int) -> None:
         from obstui.tui.screens.job import JobScreen

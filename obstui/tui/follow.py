@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -34,10 +34,22 @@ LOG_LINES = 500
 HISTORY_JOBS = 5  # finished jobs of one kind and model that price the phases of the next
 
 
+Reading = Callable[["Reader"], object]
+"""What a screen wants read beside the queue, in the follower's thread: short, and of values that
+compare equal while nothing has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What stands in a page that could not be read; the words say why."""
+
+    words: str
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything a screen may show, read at one moment. `facts` and `log` are those of job `focus`;
-    `fault` says why the store is unreadable."""
+    `page` is what `reading` gave, or a Fault; `fault` says why the store is unreadable."""
 
     jobs: tuple[JobView, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -47,6 +59,8 @@ class Snapshot:
     focus: int | None = None
     facts: JobFacts | None = None
     log: tuple[str, ...] = ()
+    reading: Reading | None = None
+    page: object = None
     fault: str | None = None
     read: bool = False
 
@@ -74,6 +88,7 @@ class Follower(threading.Thread):
         self._stopped = False
         self._asked = True
         self._focus: int | None = None
+        self._reading: Reading | None = None
         self._gap = GAP
         self._reader: Reader | None = None
         self._version: int | None = None
@@ -84,16 +99,20 @@ class Follower(threading.Thread):
         self._prices: dict[int, Mapping[str, float]] = {}
         self._sent = Snapshot()
 
-    def focus(self, job_id: int | None, *, open_job: bool = False) -> None:
-        """Follow this job's facts and log from now on; an open job is read more often."""
+    def focus(
+        self, job_id: int | None, *, open_job: bool = False, reading: Reading | None = None
+    ) -> None:
+        """Follow this job's facts and log, and this page, from now on; an open job is read more
+        often."""
         self._gap = GAP_OPEN_JOB if open_job else GAP
-        if job_id != self._focus:
-            self._focus = job_id
+        if (job_id, reading) != (self._focus, self._reading):
+            self._focus, self._reading = job_id, reading
             self.ask()
 
     def answered(self, snapshot: Snapshot) -> bool:
-        """Whether `snapshot` is about the job that was asked for last."""
-        return snapshot.focus == self._focus and not self._asked
+        """Whether `snapshot` is about the job and the page that were asked for last."""
+        asked = (self._focus, self._reading)
+        return (snapshot.focus, snapshot.reading) == asked and not self._asked
 
     def ask(self) -> None:
         """Read now."""
@@ -154,7 +173,7 @@ class Follower(threading.Thread):
 
     def _read(self, reader: Reader) -> Snapshot:
         jobs = tuple(reader.jobs(limit=JOBS_SHOWN))
-        focus = self._focus
+        focus, reading = self._focus, self._reading
         facts = self._facts(reader, jobs, focus)
         return Snapshot(
             jobs=jobs,
@@ -165,6 +184,8 @@ class Follower(threading.Thread):
             focus=focus,
             facts=facts,
             log=self._sent.log,
+            reading=reading,
+            page=read_page(reader, reading),
             read=True,
         )
 
@@ -240,6 +261,22 @@ class Follower(threading.Thread):
             seen, lines = (str(path), -1, 0), ()
         self._log_seen = seen
         return dataclasses.replace(snapshot, log=lines)
+
+
+def read_page(reader: Reader, reading: Reading | None) -> object:
+    """What a screen asked for. Its own mistake is its own page's fault; a bad store is everyone's.
+    Raises StoreError."""
+    from obstui.store import StoreError
+    from obstui.tui.writer import sentence
+
+    if reading is None:
+        return None
+    try:
+        return reading(reader)
+    except StoreError:
+        raise
+    except Exception as err:
+        return Fault(sentence(err))
 
 
 def read_tail(path: str, size: int) -> tuple[str, ...]:

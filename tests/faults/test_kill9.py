@@ -105,7 +105,7 @@ def strike(queue: Queue, job_id: int, victim: str, after: float) -> bool:
 def test_ten_prunes_each_hit_once_end_once_with_the_same_bytes(queue: Queue) -> None:
     # A copy, so that nothing done to the source tree meanwhile can change what is pruned.
     model = shutil.copytree(demo.MODEL_DIR, queue.paths.home / "model")
-    spec = PruneSpec(model=str(model), sparsity=(0.1, 0.3), num_prompts=2, steps=2)
+    spec = PruneSpec(model=str(model), sparsity=(0.1, 0.3), num_prompts=8, steps=4)
     launch.start(queue.paths, "cpu")
     undisturbed = queue.store.enqueue(spec).id
     began = queue.until(lambda: queue.job(undisturbed).started_at)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class QueueScreen(JobActs[None]):
     """The table and the detail pane: side by side where there is room, else one above the other."""
 
+    place = "queue"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new_job", "New job", id="queue.new", tooltip="Queue a job"),
         Binding("j", "table('cursor_down')", "Down", id="queue.down", show=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from textual.app import ComposeResult
 from textual.screen import Screen
@@ -22,6 +22,9 @@ TOO_SMALL = "This terminal is too small for the dashboard: make it 40 x 12 or la
 
 class View(Screen[T]):
     """A full screen. `show` is called with every new snapshot while the screen is on top."""
+
+    place: ClassVar[str] = ""
+    """The name in `places.PLACES` of the place that this screen is, if it is one."""
 
     DEFAULT_CSS = """
     View #too-small { display: none; padding: 0 1; }
