@@ -5,6 +5,22 @@ from __future__ import annotations
 import re
 import unicodedata
 
+GLYPHS = {
+    "held": "◇",
+    "queued": "○",
+    "starting": "◐",
+    "running": "●",
+    "pausing": "◑",
+    "paused": "‖",
+    "cancelling": "◑",
+    "succeeded": "✓",
+    "failed": "✗",
+    "cancelled": "∅",
+    "skipped": "↷",
+    "quarantined": "▲",
+}
+"""One sign for each state of a job, wherever it is shown; the word stands beside it."""
+
 # C0 without tab and newline, DEL, C1, and the characters that reorder or hide what follows them.
 _UNSAFE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"

@@ -11,22 +11,7 @@ import click
 
 from obstui.specs import BadSpec, parse
 from obstui.store.views import JobView
-from obstui.text import one_line, plain
-
-GLYPHS = {
-    "held": "‖",
-    "queued": "·",
-    "starting": "▸",
-    "running": "▶",
-    "pausing": "▸",
-    "paused": "‖",
-    "cancelling": "▸",
-    "succeeded": "✓",
-    "failed": "✗",
-    "cancelled": "–",
-    "skipped": "–",
-    "quarantined": "!",
-}
+from obstui.text import GLYPHS, one_line, plain
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with stable keys.")
 
@@ -59,7 +44,7 @@ def as_dict(job: JobView) -> dict[str, Any]:
         "created_at": job.created_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
-        "progress": job.progress,
+        "progress": None if job.finished else job.progress,
         "result": job.result,
         "spec": job.spec,
         "ulid": job.ulid,

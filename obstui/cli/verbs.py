@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -212,9 +213,10 @@ def _change(text: str) -> tuple[str, Any]:
     return field.strip(), found
 
 
-@click.command()
+# Without options of its own but --help: what begins with a dash is a number below 0.
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("job_id", type=int, metavar="ID")
-@click.argument("number", type=click.IntRange(-1000, 1000), metavar="NUMBER")
+@click.argument("number", type=int, metavar="NUMBER")
 @click.pass_obj
 def priority(paths: Paths, job_id: int, number: int) -> None:
     """Set a job's priority: higher runs first, 0 is usual."""
@@ -253,6 +255,8 @@ def rm(paths: Paths, ids: Any, state: str | None, sweep: int | None, yes: bool) 
                 raise NotFound(f"There is no job {job_id}: obstui ls lists them.")
             jobs.append(job)
         if not yes:
+            if not sys.stdin.isatty():
+                raise click.UsageError("Nobody is there to ask: give --yes to remove them.")
             click.confirm(f"Remove {len(jobs)} job(s) with all their files?", abort=True, err=True)
         for job in reversed(jobs):  # those that need others before the others
             store.remove(job.id)

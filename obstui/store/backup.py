@@ -24,6 +24,7 @@ from obstui.store.connection import (
 from obstui.store.errors import NotFound, Refused, StoreError
 
 KEEP_DAILY = 7
+KEEP_AT_THE_END = 1
 KEEP_BEFORE_UPDATES = 3
 DAY = 24 * 3600.0
 
@@ -47,8 +48,9 @@ def is_backup(path: Path) -> bool:
 
 
 def back_up(paths: Paths, why: str = "daily") -> Path:
-    """Copy the store (0600) and drop the oldest copies: 7 daily ones and 3 from before updates
-    stay. `why` is a short word for the name. Raises StoreError, OSError."""
+    """Copy the store (0600) and drop the oldest copies: 7 daily ones, that of a worker's last end
+    and 3 from before updates stay. `why` ("daily", "end", else an update's word) is for the name.
+    Raises StoreError, OSError."""
     where = folder(paths.db)
     where.mkdir(mode=0o700, exist_ok=True)
     for stale in where.glob(".*.new"):
@@ -78,10 +80,13 @@ def due(paths: Paths, now: float) -> bool:
 
 
 def _rotate(db: Path) -> None:
-    daily = [path for path in backups(db) if path.stem.endswith("-daily")]
-    updates = [path for path in backups(db) if not path.stem.endswith("-daily")]
-    for path in daily[KEEP_DAILY:] + updates[KEEP_BEFORE_UPDATES:]:
-        path.unlink(missing_ok=True)
+    kept = {"daily": KEEP_DAILY, "end": KEEP_AT_THE_END, "update": KEEP_BEFORE_UPDATES}
+    for path in backups(db):
+        why = path.stem.partition("-")[2]
+        why = why if why in kept else "update"
+        kept[why] -= 1
+        if kept[why] < 0:
+            path.unlink(missing_ok=True)
 
 
 def newest_good(db: Path) -> Path | None:

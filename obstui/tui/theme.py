@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from textual.theme import Theme
 
+from obstui.text import GLYPHS
+
 DARK = Theme(
     name="obstui-dark",
     primary="#6cb6eb",
@@ -60,19 +62,22 @@ class Palette:
 
 PALETTE = Palette()
 
+_LOOKS = {
+    "running": "accent",
+    "starting": "accent",
+    "pausing": "pause",
+    "cancelling": "warn",
+    "queued": "text",
+    "held": "muted",
+    "paused": "pause",
+    "succeeded": "good",
+    "failed": "bad",
+    "cancelled": "muted",
+    "skipped": "muted",
+    "quarantined": "bad",
+}
 STATES: dict[str, tuple[str, str]] = {
-    "running": ("●", "accent"),
-    "starting": ("◐", "accent"),
-    "pausing": ("◑", "pause"),
-    "cancelling": ("◑", "warn"),
-    "queued": ("○", "text"),
-    "held": ("◇", "muted"),
-    "paused": ("‖", "pause"),
-    "succeeded": ("✓", "good"),
-    "failed": ("✗", "bad"),
-    "cancelled": ("∅", "muted"),
-    "skipped": ("↷", "muted"),
-    "quarantined": ("▲", "bad"),
+    state: (GLYPHS[state], look) for state, look in _LOOKS.items()
 }
 """Glyph and palette entry of every state."""
 

@@ -1,6 +1,6 @@
 """What one worker of the state folder does beside its jobs: notices, the digest, backups, the
-action at the end of the queue. Nothing of it may hold up a job: whatever can take time is a process
-of its own with a deadline."""
+removal of what is no longer needed, the action at the end of the queue. Nothing of it may hold up a
+job: whatever can take time is a process of its own with a deadline."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 
 from obstui.config import Paths, Settings
+from obstui.retention import find_waste, remove
 from obstui.store import JobView, Reader, Store, StoreError, backup
 from obstui.store.views import Notice
 from obstui.worker import notify, python
@@ -23,8 +24,8 @@ from obstui.worker.when_empty import WhenEmpty
 _log = logging.getLogger(__name__)
 
 _EVERY = 5.0
-_BACKUP_LOOK = 3600.0
-_BACKUP_WITHIN = 600.0
+_DAILY_LOOK = 3600.0
+_DAILY_WITHIN = 600.0
 _HOOK_WITHIN = 60.0
 _DIGEST = "digest"
 
@@ -76,7 +77,7 @@ class Housekeeper:
         self._when_empty = WhenEmpty(store, reader, in_use)
         self._aside = Aside()
         self._telling: int | None = None
-        self._next_turn = self._next_backup = 0.0
+        self._next_turn = self._next_daily = 0.0
 
     def turn(self) -> None:
         """Go on with what is due."""
@@ -91,9 +92,9 @@ class Housekeeper:
             self._tell()
             self._digest()
             self._when_empty.turn()
-            if now >= self._next_backup:
-                self._next_backup = now + _BACKUP_LOOK
-                self._back_up()
+            if now >= self._next_daily:
+                self._next_daily = now + _DAILY_LOOK
+                self._daily()
         except StoreError as err:
             _log.warning("the store does not answer: %s", err)
 
@@ -171,7 +172,8 @@ class Housekeeper:
         reasons = [f"Job {job.id} {job.state}: {job.error or job.reason}" for job in bad[:3]]
         return " ".join([text, *reasons])
 
-    def _back_up(self) -> None:
+    def _daily(self) -> None:
+        """A backup if one is due, and with it the removal of waste: both once a day."""
         if backup.due(self._paths, time.time()):
             process = subprocess.Popen(
                 python.module(__name__),
@@ -182,7 +184,16 @@ class Housekeeper:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-            self._aside.add(process, _BACKUP_WITHIN, _say_backed_up)
+            self._aside.add(process, _DAILY_WITHIN, _say_done)
+
+    def last_backup(self) -> None:
+        """A copy at a clean end: the night's last jobs are in no daily one yet."""
+        if self._lock.fd < 0:
+            return  # the worker that does the housekeeping goes on
+        try:
+            backup.back_up(self._paths, "end")
+        except (StoreError, OSError) as err:
+            _log.warning("the store could not be backed up: %s", err)
 
     def close(self) -> None:
         """End what still runs aside; what it would have told stays in the outbox."""
@@ -190,13 +201,22 @@ class Housekeeper:
         self._lock.release()
 
 
-def _say_backed_up(ok: bool) -> None:
+def _say_done(ok: bool) -> None:
     if ok:
-        _log.info("the store is backed up")
+        _log.info("the store is backed up, and what was no longer needed removed")
     else:
-        _log.warning("the store could not be backed up")
+        _log.warning("the daily backup and removal of waste could not be done")
+
+
+def _do_daily(paths: Paths) -> None:
+    try:
+        with Reader.open(paths) as reader:
+            for _ in remove(reader, find_waste(reader, paths, now=time.time())):
+                pass
+    finally:  # after it, so that a full disk has room for the copy
+        backup.back_up(paths, "daily")
 
 
 if __name__ == "__main__":
-    backup.back_up(Paths.resolve(), "daily")
+    _do_daily(Paths.resolve())
     sys.exit(0)

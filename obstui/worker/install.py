@@ -12,6 +12,7 @@ import obstui
 from obstui.config import Paths
 from obstui.errors import Problem
 from obstui.worker.gpu import Device
+from obstui.worker.launch import places
 
 _NAME = "obstui-worker"
 _ANSWER_WITHIN = 20.0
@@ -31,7 +32,7 @@ def unit(paths: Paths, device: Device) -> str:
     end of the child.
     """
     root = Path(obstui.__file__).parents[1]
-    env = [f"OBSTUI_HOME={paths.home}", f"OBSTUI_DB={paths.db}"]
+    env = [f"{name}={place}" for name, place in places(paths).items()]
     if "site-packages" not in root.parts:
         env.append(f"PYTHONPATH={root}")
     settings = "\n".join(f"Environment={_quoted(word)}" for word in env)

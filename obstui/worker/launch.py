@@ -86,7 +86,7 @@ def start(paths: Paths, device: str | None = None) -> int:
             stdout=log,
             stderr=log,
             cwd=paths.home,
-            env=python.environment() | {"OBSTUI_HOME": str(paths.home), "OBSTUI_DB": str(paths.db)},
+            env=python.environment() | places(paths),
             pass_fds=(saying,),
             start_new_session=True,
             umask=0o077,
@@ -101,6 +101,15 @@ def start(paths: Paths, device: str | None = None) -> int:
         return _await_ready(paths, process, said)
     finally:
         os.close(said)
+
+
+def places(paths: Paths) -> dict[str, str]:
+    """Where a worker finds what its starter saw, whatever else of the environment it gets."""
+    return {
+        "OBSTUI_HOME": str(paths.home),
+        "OBSTUI_DB": str(paths.db),
+        "OBSTUI_CONFIG": str(Settings.path()),
+    }
 
 
 def _await_ready(paths: Paths, process: subprocess.Popen[bytes], said: int) -> int:

@@ -31,7 +31,7 @@ from obstui.worker.verdict import DEVICE_STUCK, OUT_OF_MEMORY
 
 _log = logging.getLogger(__name__)
 
-_WARM_KINDS = ("generate", "compare")
+_WARM_KINDS = ("generate", "compare", "bench")
 """A prune changes the model it loads and wants all the memory: it gets a child of its own."""
 
 _ORPHAN_MAY_TAKE, _ORPHAN_GONE_WITHIN = 3.0, 8.0
@@ -112,6 +112,7 @@ class Worker:
                     if ready:
                         ready()
                     self._serve(exit_when_idle)
+                    self._house.last_backup()
                 finally:
                     self._dismiss()
                     self._telemetry.close()

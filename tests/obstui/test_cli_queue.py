@@ -151,3 +151,31 @@ def test_hostile_words_stay_words(obstui: Run, tmp_path: Path, text: str) -> Non
     for result in outputs:
         for bad in ("\x1b", "\x9b", "\u202e", "\x00", "x" * 5000):
             assert bad not in result.out + result.err
+
+
+def test_a_priority_may_be_below_zero(obstui: Run) -> None:
+    obstui("prune")
+    assert obstui("priority", "1", "-3").code == 0
+    assert obstui("show", "1", "--json").data["priority"] == -3
+    assert obstui("priority", "1", "--high").code == 2
+
+
+def test_removal_with_nobody_to_ask_names_the_option(obstui: Run) -> None:
+    obstui("prune", "--held")
+    done = obstui("rm", "1")
+    assert (done.code, "--yes" in done.err) == (2, True)
+    assert len(obstui("ls", "--json").data) == 1
+
+
+def test_what_show_says_of_a_job_whose_worker_is_gone(obstui: Run, tmp_path: Path) -> None:
+    obstui("prune")
+    with Store.open(Paths(tmp_path / "home", tmp_path / "home" / "jobs.db")) as store:
+        claim = store.claim("nobody", "cpu")
+        assert claim is not None
+        store.started(claim, 1, 2)
+        store.progress(claim, {"phase": "solve", "done": 1, "total": 2})
+        assert "its worker is gone: obstui worker start" in obstui("show", "1").out
+        assert obstui("show", "1", "--json").data["progress"]["done"] == 1
+        store.finish(claim, "failed")
+    assert "its worker is gone" not in obstui("show", "1").out
+    assert obstui("show", "1", "--json").data["progress"] is None

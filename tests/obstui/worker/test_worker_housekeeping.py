@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from obstui.config import BadSettings, Settings
+from obstui.config import BadSettings, Paths, Settings
 from obstui.specs import GenerateSpec
-from obstui.store import Reader, Store
+from obstui.store import Reader, Store, backup
 from obstui.worker import notify, when_empty
 from obstui.worker.when_empty import COUNTDOWN, CannotArm, WhenEmpty
 
@@ -248,3 +248,25 @@ def test_the_digest_comes_once_a_day_and_says_what_happened(bench: Bench) -> Non
     assert text.startswith("1 done, 1 failed, 0 left.")
     assert f"Job {bad} failed: no such model" in text
     assert bench.store.setting("digest")["day"] != "1999-12-31"
+
+
+def test_waste_goes_once_a_day_and_a_clean_end_leaves_a_backup(bench: Bench) -> None:
+    claim_id = bench.submit("nothing")
+    claim = bench.store.claim("w", "cpu")
+    assert claim is not None
+    bench.store.started(claim, 1, 2)
+    bench.store.finish(claim, "succeeded")
+    work = bench.paths.work(bench.job(claim_id).ulid)
+    work.mkdir(parents=True)
+    worker = bench.up(settings={"digest": ""})
+    bench.until(lambda: not work.exists())
+    late = bench.submit("nothing")
+    bench.finished(late)
+    worker.terminate()
+    worker.wait(20)
+    copies = {path.stem.partition("-")[2]: path for path in backup.backups(bench.paths.db)}
+    assert copies.keys() == {"daily", "end"}
+    with Reader.open(Paths(bench.paths.home, copies["end"])) as reader:
+        job = reader.job(late)
+        assert job is not None
+        assert job.state == "succeeded"

@@ -11,7 +11,7 @@ import pytest
 
 from obstui.cli import main
 from obstui.config import Paths
-from obstui.worker import install
+from obstui.worker import install, launch
 from obstui.worker.gpu import Device
 
 CPU = Device("cpu", "A 100 % processor\n[Service]\nExecStart=evil")
@@ -85,3 +85,18 @@ def test_the_worker_commands(
     assert run("when-empty", "command")[0] == 2
     assert run("when-empty", "off")[2] == "It is called off.\n"
     assert run("start", "--device", "GPU-none")[0] == 3
+
+
+def test_a_worker_reads_the_settings_that_its_starter_saw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's environment is an allow-list: unless it is told, the place is lost."""
+    monkeypatch.delenv("OBSTUI_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    file = tmp_path / "config" / "obstui" / "config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("volume = 11\n")
+    paths = Paths(tmp_path / "home", tmp_path / "home" / "jobs.db")
+    with pytest.raises(launch.WorkerError, match="no setting volume"):
+        launch.start(paths, "cpu")
+    assert f"OBSTUI_CONFIG={file}" in install.unit(paths, CPU)
