@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from obstui.cli.output import emit, json_option
 from obstui.config import Paths
 from obstui.options import seconds
 from obstui.report import SEEN, Report, collect, shares
-from obstui.store import JobView, Reader, Store
+from obstui.store import JobView, NotFound, Reader, Store
 from obstui.text import one_line
 
 FIRST_LOOK = 24 * 3600.0
@@ -24,14 +25,45 @@ FIRST_LOOK = 24 * 3600.0
 @click.command()
 @click.option("--since", metavar="12h", help="How far back [default: since you last looked].")
 @click.option("--markdown", is_flag=True, help="As Markdown.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="A page to share instead: tables, charts and pictures in one file.",
+)
+@click.option("--sweep", type=int, help="With --html: only the jobs of this sweep.")
+@click.option(
+    "--job",
+    "job_ids",
+    type=int,
+    multiple=True,
+    metavar="ID",
+    help="With --html: only this job; may be repeated.",
+)
 @json_option
 @click.pass_obj
-def report(paths: Paths, since: str | None, markdown: bool, as_json: bool) -> None:
+def report(
+    paths: Paths,
+    since: str | None,
+    markdown: bool,
+    html: Path | None,
+    sweep: int | None,
+    job_ids: tuple[int, ...],
+    as_json: bool,
+) -> None:
     """Since you were last here: finished, failed and why, what it cost, what is left.
 
     A report that is printed to a terminal counts as read; the next one begins where it ended.
+    With --html, a page about the models that were made and measured, for others to read.
     """
     now = time.time()
+    if html is not None:
+        if markdown or as_json or since is not None:
+            raise click.UsageError("--html writes a page: leave --markdown, --json and --since.")
+        _write_page(paths, html, sweep, job_ids, now)
+        return
+    if sweep is not None or job_ids:
+        raise click.UsageError("--sweep and --job are for the page that --html writes.")
     try:
         back = None if since is None else seconds(since)
     except ValueError as err:
@@ -48,6 +80,28 @@ def report(paths: Paths, since: str | None, markdown: bool, as_json: bool) -> No
     if sys.stdout.isatty() and since is None:
         with Store.open(paths) as store:
             store.set_setting(SEEN, now)
+
+
+def _write_page(
+    paths: Paths, html: Path, sweep: int | None, job_ids: tuple[int, ...], now: float
+) -> None:
+    from obstui import page
+
+    with Reader.open(paths) as reader:
+        jobs = page.jobs_of(reader, sweep=sweep, ids=job_ids)
+        missing = sorted(set(job_ids) - {job.id for job in jobs})
+        if missing:
+            raise NotFound(f"There is no job {missing[0]}: obstui ls lists them.")
+        sweeps = {found.id: found.name for found in reader.sweeps()}
+        if sweep is not None and sweep not in sweeps:
+            raise NotFound(f"There is no sweep {sweep}: obstui ls --sweeps lists them.")
+        title = sweeps[sweep] or f"Sweep {sweep}" if sweep is not None else "Smaller models"
+        text = page.render(reader, jobs, title=title, now=now)
+    try:
+        page.write(html, text)
+    except OSError as err:
+        raise click.FileError(str(html), hint=err.strerror or str(err)) from None
+    output.say(f"Wrote {html} ({output.size(len(text.encode()))}).")
 
 
 def _as_dict(found: Report) -> dict[str, Any]:

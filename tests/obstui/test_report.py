@@ -43,7 +43,8 @@ def test_a_night(store: Store, reader: Reader, clock: Clock, paths: Paths) -> No
         model("2@50", 0.5, 50, attributes=0.8),
     ]
     store.enqueue(PruneSpec(sparsity=(0.1, 0.3, 0.5)))
-    run(store, clock, "succeeded", 600.0, result={"variants": []})
+    made = [{"id": f"2@{level}", "sparsity": level / 100} for level in (10, 30, 50)]
+    run(store, clock, "succeeded", 600.0, result={"variants": made})
     store.enqueue(CompareSpec(variants=("2@10", "2@30", "2@50")))
     run(store, clock, "succeeded", 300.0, result={"models": models})
     store.enqueue(GenerateSpec(prompts=("a cup",)))

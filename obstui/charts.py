@@ -1,0 +1,154 @@
+"""Scatter charts as SVG, for pages that are read without us: no script, no font, no other file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 460, 300
+LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 44
+LOG_FROM = 30.0
+"""An axis whose largest value is so many times its smallest, all positive, is logarithmic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A named point. `group` chooses its colour and shape; `best` ones are joined by a line."""
+
+    x: float
+    y: float
+    name: str
+    group: int
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Where values lie between 0 and 1 of an axis, and the values that get a mark."""
+
+    low: float
+    high: float
+    log: bool
+    marks: tuple[float, ...]
+
+    def place(self, value: float) -> float:
+        if self.log:
+            low, high = math.log10(self.low), math.log10(self.high)
+            return (math.log10(value) - low) / (high - low)
+        return (value - self.low) / (self.high - self.low)
+
+
+def axis(values: Sequence[float], marks: int = 5) -> Axis:
+    """An axis that holds all values, with about as many round marks as asked for."""
+    low, high = min(values), max(values)
+    if low > 0 and high / low >= LOG_FROM:
+        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+        step = max(1, round((last - first) / marks))
+        return Axis(
+            10.0**first, 10.0**last, True, tuple(10.0**e for e in range(first, last + 1, step))
+        )
+    span = (high - low) or abs(high) or 1.0
+    rough = span / marks
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step_size = next(unit * n for n in (1, 2, 5, 10) if unit * n >= rough)
+    low = math.floor((low - span * 0.06) / step_size) * step_size
+    high = math.ceil((high + span * 0.06) / step_size) * step_size
+    count = round((high - low) / step_size)
+    return Axis(low, high, False, tuple(low + step_size * n for n in range(count + 1)))
+
+
+def scatter(dots: Sequence[Dot], x_label: str, y_label: str) -> Markup:
+    """The chart as an `<svg>` element, coloured by the classes of the page. Raises ValueError
+    without dots."""
+    if not dots:
+        raise ValueError("a chart needs a dot")
+    across, up = axis([dot.x for dot in dots]), axis([dot.y for dot in dots])
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return (
+            LEFT + across.place(x) * (WIDTH - LEFT - RIGHT),
+            HEIGHT - BOTTOM - up.place(y) * (HEIGHT - TOP - BOTTOM),
+        )
+
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(y_label)} against {escape(x_label)}">'
+    ]
+    for mark in across.marks:
+        x, bottom = at(mark, up.low)
+        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom:.1f}"/>')
+        parts.append(
+            f'<text class="tick" x="{x:.1f}" y="{bottom + 15:.1f}" text-anchor="middle">'
+            f"{_mark(mark, across)}</text>"
+        )
+    for mark in up.marks:
+        left, y = at(across.low, mark)
+        end = WIDTH - RIGHT
+        parts.append(f'<line class="grid" x1="{left:.1f}" x2="{end}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<text class="tick" x="{left - 6:.1f}" y="{y + 3.5:.1f}" text-anchor="end">'
+            f"{_mark(mark, up)}</text>"
+        )
+    best = sorted((dot for dot in dots if dot.best), key=lambda dot: dot.x)
+    if len(best) > 1:
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(dot.x, dot.y) for dot in best))
+        parts.append(f'<polyline class="front" points="{line}"/>')
+    taken: list[tuple[float, float]] = []
+    for dot in sorted(dots, key=lambda dot: not dot.best):
+        x, y = at(dot.x, dot.y)
+        parts.append(_shape(dot, x, y))
+        parts.append(_name(dot, x, y, taken))
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(
+        f'<text class="axis" x="{middle}" y="{HEIGHT - 8}" text-anchor="middle">'
+        f"{escape(x_label)}</text>"
+        f'<text class="axis" transform="translate(13 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" '
+        f'text-anchor="middle">{escape(y_label)}</text></svg>'
+    )
+    return Markup("".join(parts))
+
+
+def _mark(value: float, along: Axis) -> str:
+    if along.log:
+        return f"10<tspan dy='-4' font-size='70%'>{round(math.log10(value))}</tspan>"
+    steps = along.marks[1] - along.marks[0]
+    digits = max(0, -math.floor(math.log10(steps) + 1e-9))
+    return f"{value:.1e}" if digits > 4 else f"{value:,.{digits}f}"
+
+
+def _shape(dot: Dot, x: float, y: float) -> str:
+    """A shape for each group, so that the chart reads without colour."""
+    look = f'class="dot g{dot.group}"'
+    title = f"<title>{escape(dot.name)}</title>"
+    match dot.group % 4:
+        case 0:
+            return f'<circle {look} cx="{x:.1f}" cy="{y:.1f}" r="4.5">{title}</circle>'
+        case 1:
+            return (
+                f'<rect {look} x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8">{title}</rect>'
+            )
+        case 2:
+            points = f"{x:.1f},{y - 5:.1f} {x - 5:.1f},{y + 4:.1f} {x + 5:.1f},{y + 4:.1f}"
+        case _:
+            points = (
+                f"{x:.1f},{y - 6:.1f} {x + 5:.1f},{y:.1f} {x:.1f},{y + 6:.1f} {x - 5:.1f},{y:.1f}"
+            )
+    return f'<polygon {look} points="{points}">{title}</polygon>'
+
+
+def _name(dot: Dot, x: float, y: float, taken: list[tuple[float, float]]) -> str:
+    """The dot's name beside it, or nothing where another name stands already."""
+    width = 6.2 * len(dot.name)
+    end = x + 8 + width > WIDTH - RIGHT
+    left = x - 8 - width if end else x + 8
+    if any(abs(left - other) < width and abs(y - height) < 11 for other, height in taken):
+        return ""
+    taken.append((left, y))
+    anchor, place = ("end", x - 8) if end else ("start", x + 8)
+    return (
+        f'<text class="name" x="{place:.1f}" y="{y + 3.5:.1f}" text-anchor="{anchor}">'
+        f"{escape(dot.name)}</text>"
+    )

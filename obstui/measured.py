@@ -1,0 +1,227 @@
+"""What is known about each model of this store: the figures that prunes, comparisons and benches
+measured, one row a model, and which of them nobody would throw away.
+
+The sweep view, the exported tables and the shared page all show these rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from obstui.store.views import JobView
+from obstui.text import one_line
+
+DENSE = "dense"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One model. `base` names the dense model it was made from and `model` the variant, or
+    "dense". Sizes are the UNet's weights in bytes as they lie on disk; `step_ms` and `image_s` are
+    medians of a bench, or a comparison's seconds an image; None is not measured. `job_id` made the
+    model, `measured_by` are the jobs that measured it."""
+
+    base: str
+    model: str
+    method: str
+    sparsity: float
+    params: int
+    job_id: int | None = None
+    sweep_id: int | None = None
+    dense_params: int | None = None
+    size_bytes: int | None = None
+    held_out_error: float | None = None
+    noise_error: float | None = None
+    latent_distance: float | None = None
+    psnr: float | None = None
+    ssim: float | None = None
+    clip: float | None = None
+    attributes: float | None = None
+    step_ms: float | None = None
+    image_s: float | None = None
+    measured_by: tuple[int, ...] = ()
+
+    @property
+    def dense(self) -> bool:
+        return self.model == DENSE
+
+    @property
+    def removed(self) -> float | None:
+        """The share of the dense UNet's parameters that is gone; None where that is unknown."""
+        if self.dense:
+            return 0.0
+        return 1 - self.params / self.dense_params if self.dense_params else None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure of `Measured`. `better` is +1 where more is better, -1 where less is. `words` are
+    its digits without the unit, which the label has."""
+
+    key: str
+    label: str
+    better: int
+    words: Callable[[float], str]
+    scale: float = 1.0
+
+    def of(self, row: Measured) -> float | None:
+        """In the label's unit."""
+        value = getattr(row, self.key)
+        return None if value is None else float(value) / self.scale
+
+    def text(self, row: Measured) -> str:
+        """The figure as a table shows it; a dash where it was not measured."""
+        value = self.of(row)
+        return "–" if value is None else self.words(value)
+
+
+def _digits(form: str) -> Callable[[float], str]:
+    return lambda value: format(value, form)
+
+
+def _distance(value: float) -> str:
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+COSTS = (
+    Metric("params", "parameters (M)", -1, _digits(",.1f"), scale=1e6),
+    Metric("size_bytes", "on disk (MiB)", -1, _digits(",.1f"), scale=2**20),
+    Metric("step_ms", "step (ms)", -1, _digits(",.1f")),
+    Metric("image_s", "image (s)", -1, _digits(",.2f")),
+)
+QUALITIES = (
+    Metric("noise_error", "noise error", -1, _distance),
+    Metric("latent_distance", "latent distance", -1, _distance),
+    Metric("psnr", "PSNR (dB)", 1, _digits(".1f")),
+    Metric("ssim", "SSIM", 1, _digits(".3f")),
+    Metric("clip", "CLIP score", 1, _digits(".2f")),
+    Metric("attributes", "attributes (%)", 1, _digits(".1f"), scale=0.01),
+)
+METRICS = COSTS + QUALITIES
+
+_COMPARED = ("psnr", "ssim", "latent_distance", "attributes", "clip")
+
+
+def measured(jobs: Iterable[JobView]) -> tuple[Measured, ...]:
+    """A row for each model that succeeded jobs made or measured: by base, dense first, then by
+    parameters, most first. Of several measurements the newest job's count, and a bench's times
+    before a comparison's."""
+    rows: dict[tuple[str, str], Measured] = {}
+    done = sorted((job for job in jobs if job.state == "succeeded"), key=lambda job: job.id)
+    for job in done:
+        for made in (job.result or {}).get("variants") or ():
+            row = _made(job, made)
+            rows[row.base, row.model] = row
+    bases = {row.model: row.base for row in rows.values()}
+    for key, read in (("models", _compared), ("latency", _timed)):
+        for job in done:
+            for found in (job.result or {}).get(key) or ():
+                name = str(found.get("model"))
+                base = bases.get(name) or str(job.spec.get("model", ""))
+                row = rows.get((base, name)) or _bare(base, name, found)
+                known = dict.fromkeys((*row.measured_by, job.id))
+                rows[base, name] = replace(row, measured_by=tuple(known), **read(found))
+    return tuple(sorted(rows.values(), key=lambda row: (row.base, not row.dense, -row.params)))
+
+
+def _made(job: JobView, made: Mapping[str, Any]) -> Measured:
+    return Measured(
+        base=str(made.get("base") or job.spec.get("model") or "unknown"),
+        model=str(made["id"]),
+        method=str(made.get("method") or job.kind),
+        sparsity=float(made.get("sparsity") or 0.0),
+        params=int(made["params"]),
+        job_id=job.id,
+        sweep_id=job.sweep_id,
+        dense_params=made.get("dense_params"),
+        size_bytes=made.get("size_bytes"),
+        held_out_error=made.get("held_out_error"),
+        noise_error=made.get("noise_error"),
+    )
+
+
+def _bare(base: str, name: str, found: Mapping[str, Any]) -> Measured:
+    """A model that no job here made: the dense one, or a variant's folder."""
+    return Measured(
+        base=base,
+        model=name,
+        method=str(found.get("method") or ""),
+        sparsity=float(found.get("sparsity") or 0.0),
+        params=int(found["params"]),
+    )
+
+
+def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
+    figures = {key: found[key] for key in _COMPARED if found.get(key) is not None}
+    if found.get("latency") is not None:
+        figures["image_s"] = found["latency"]
+    return figures
+
+
+def _timed(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: found[key] for key in ("step_ms", "image_s") if found.get(key) is not None}
+
+
+def front(rows: Sequence[Measured], cost: Metric, quality: Metric) -> frozenset[tuple[str, str]]:
+    """(base, model) of the variants that no other variant of the same base beats: none has at most
+    their cost and at least their quality and is better in one. Models without both are left out,
+    and so is the dense one, which everything is measured against."""
+    places = [
+        (row, row_cost * -cost.better, row_quality * quality.better)
+        for row in rows
+        if not row.dense
+        and (row_cost := cost.of(row)) is not None
+        and (row_quality := quality.of(row)) is not None
+    ]
+    return frozenset(
+        (row.base, row.model)
+        for row, price, worth in places
+        if not any(
+            other.base == row.base
+            and other_price <= price
+            and other_worth >= worth
+            and (other_price, other_worth) != (price, worth)
+            for other, other_price, other_worth in places
+        )
+    )
+
+
+def as_csv(rows: Sequence[Measured]) -> str:
+    """All figures at full precision, in base units (parameters, bytes, milliseconds, seconds)."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = ("base", "model", "method", "sparsity", "held_out_error")
+    writer.writerow([*names, *(metric.key for metric in METRICS)])
+    for row in rows:
+        figures = [getattr(row, metric.key) for metric in METRICS]
+        named = [_cell(getattr(row, name)) for name in names]
+        writer.writerow([*named, *("" if value is None else value for value in figures)])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Spreadsheets run a text that begins like a formula; a quote before it stops them."""
+    if not isinstance(value, str):
+        return "" if value is None else value
+    line = one_line(value)
+    return f"'{line}" if line[:1] in ("=", "+", "-", "@") else line
+
+
+def as_markdown(rows: Sequence[Measured]) -> str:
+    """A table of the figures that at least one row has."""
+    shown = [metric for metric in METRICS if any(metric.of(row) is not None for row in rows)]
+    head = ["model", "method", "sparsity", *(metric.label for metric in shown)]
+    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
+    for row in rows:
+        name = row.base if row.dense else f"{row.base} {row.model}"
+        share = f"{row.sparsity:.0%}"
+        lines.append([_escaped(name), _escaped(row.method), share, *(m.text(row) for m in shown)])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    return "".join("\\" + c if c in "\\`*_[]<>#|" else c for c in one_line(text))
