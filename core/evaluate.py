@@ -11,6 +11,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,11 +87,17 @@ def run(
     if cancelled():
         raise Cancelled("The comparison was cancelled before its model was loaded")
     pipes = pipes or Pipelines()
-    pipes.get(settings.model)
+    get = partial(
+        pipes.get,
+        settings.model,
+        size=settings.size or defaults(settings.model).size,
+        batch_size=settings.batch_size,
+    )
+    get()
     yield Progress(1, 1, settings.model)
     dense: list[Picture] = []
     for number, (name, path) in enumerate(models):
-        pipe = pipes.get(settings.model, path)
+        pipe = get(path)
         made: dict[tuple[str, int], Picture] = {}
         phases = ahead[number:]
         for event in _paint(settings, pipe, name, path, shots, folders[name], cancelled, phases):
@@ -100,7 +107,7 @@ def run(
         own = [made[shot.prompt, shot.seed] for shot in shots]
         dense = dense or own
         yield _measure(settings, name, path, pipe.unet, own, dense, shots)
-    pipe, yardstick = pipes.get(settings.model), folders["reseed"]
+    pipe, yardstick = get(), folders["reseed"]
     made = {}
     for event in _paint(settings, pipe, "dense", None, others, yardstick, cancelled, ahead[-1:]):
         if isinstance(event, ImageSaved):  # a yardstick, not results to browse

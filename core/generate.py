@@ -103,7 +103,12 @@ def run(
     yield Phase("load", 1, "model", following=(("generate", steps * len(shots)),))
     if cancelled():
         raise Cancelled("The generation was cancelled before its model was loaded")
-    pipe = (pipes or Pipelines()).get(settings.model, settings.variant)
+    pipe = (pipes or Pipelines()).get(
+        settings.model,
+        settings.variant,
+        size=settings.size or defaults(settings.model).size,
+        batch_size=settings.batch_size,
+    )
     yield Progress(1, 1, settings.model)
     look = resolve(
         pipe,
@@ -156,7 +161,7 @@ def resolve(
         guidance=preset.guidance if guidance is None else guidance,
         size=size,
         sampler=type(pipe.scheduler).__name__.removesuffix("Scheduler"),
-        device=pipe.device.type,
+        device=pipe._execution_device.type,  # not where a part rests between its turns
         dtype=str(pipe.unet.dtype).removeprefix("torch."),
     )
 

@@ -19,7 +19,7 @@ from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from huggingface_hub.utils.tqdm import disable_progress_bars
 from safetensors import SafetensorError
 
-from core import demo, prompts, sdxl
+from core import demo, memory, prompts, sdxl
 from core.checkpoint import load_unet
 from core.errors import BadInput
 from core.lora import guard_ip_adapter
@@ -125,32 +125,84 @@ class Pipelines:
     """The pipeline that a warm process keeps between jobs.
 
     It holds one base pipeline, its dense UNet and at most one variant's UNet; of the two UNets only
-    the one in use is on the accelerator.
+    the one in use is on the accelerator. Where the pipeline does not fit into `budget` bytes of
+    device memory (None: what is free), text encoders, UNet and VAE take turns on the device.
     """
 
-    def __init__(self, *, device: str | None = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        budget: float | None = None,
+    ) -> None:
         self.device = device or pick_device()
         self.dtype = dtype or pick_dtype(self.device)
+        self._budget = budget
+        self._placed: tuple[UNet2DConditionModel, bool] | None = None
         self._base: tuple[str, StableDiffusionXLPipeline, UNet2DConditionModel] | None = None
         self._variant: tuple[str, UNet2DConditionModel] | None = None
 
-    def get(self, model: str, variant: str | Path | None = None) -> StableDiffusionXLPipeline:
-        """Return `model` with its dense UNet, or with that of `variant`; load only what is new.
+    def get(
+        self,
+        model: str,
+        variant: str | Path | None = None,
+        *,
+        size: int | None = None,
+        batch_size: int = 1,
+    ) -> StableDiffusionXLPipeline:
+        """Return `model` with its dense UNet, or with that of `variant`, ready to paint
+        `batch_size` pictures of `size` pixels (None: the model's own) at a time; load only what is
+        new.
 
         The object is shared: the next call changes its UNet. Raises as `load_pipeline` and
         `load_variant_pipeline` do.
         """
         if self._base is None or self._base[0] != model:
-            self._base = self._variant = None  # freed before the next one is loaded
-            pipe = load_pipeline(model, device=self.device, dtype=self.dtype)
+            self._base = self._variant = self._placed = None  # freed before the next one is loaded
+            pipe = load_pipeline(model, device="cpu", dtype=self.dtype)
             self._base = (model, pipe, pipe.unet)
         _, pipe, dense = self._base
         unet = dense if variant is None else self._variant_unet(Path(variant))
         if pipe.unet is not unet:
+            pipe.remove_all_hooks()
             pipe.unet.to("cpu")
             pipe.unet = unet
-        unet.to(self.device)
+        self._place(pipe, self._in_turns(pipe, size or default_size(pipe), batch_size))
         return pipe
+
+    def _place(self, pipe: StableDiffusionXLPipeline, in_turns: bool) -> None:
+        if self._placed == (pipe.unet, in_turns):
+            return
+        pipe.remove_all_hooks()
+        if in_turns:
+            pipe.enable_model_cpu_offload(device=self.device)
+        else:
+            pipe.to(self.device)
+        self._placed = (pipe.unet, in_turns)
+
+    def _in_turns(self, pipe: StableDiffusionXLPipeline, size: int, batch_size: int) -> bool:
+        """Whether the whole pipeline is too large to paint with, by the forecast of core.memory.
+
+        No: where no arithmetic covers the architecture, or the size is one that `resolve` refuses.
+        """
+        budget = self._budget
+        if budget is None:
+            if not self.device.startswith("cuda"):
+                return False
+            # What this process has reserved is free for what it loads next.
+            budget = torch.cuda.mem_get_info(self.device)[0]
+            budget += torch.cuda.memory_reserved(self.device)
+        try:
+            whole = memory.forecast_paint(
+                memory.of_pipeline(pipe),
+                size,
+                batch=batch_size,
+                weight_bytes=pipe.unet.dtype.itemsize,
+            )
+        except BadInput:
+            return False
+        return whole.needed > budget
 
     def _variant_unet(self, path: Path) -> UNet2DConditionModel:
         assert self._base is not None

@@ -56,7 +56,9 @@ def palette(vae: AutoencoderKL) -> torch.Tensor:
     dtype = vae.dtype
     if dtype == torch.float16 and vae.config.force_upcast:
         vae.to(dtype=torch.float32)  # SDXL's VAE overflows in float16
-    decoded = vae.decode((latents / vae.config.scaling_factor).to(vae.device, vae.dtype)).sample
+    # The decoder itself, past the hooks of a VAE that is on the device only in its turn.
+    latents = (latents / vae.config.scaling_factor).to(vae.device, vae.dtype)
+    decoded = vae.decoder(latents if vae.post_quant_conv is None else vae.post_quant_conv(latents))
     vae.to(dtype=dtype)
     colours = torch.nn.functional.adaptive_avg_pool2d(decoded.float().cpu(), _PATCHES)
     x = torch.cat([noise[0].flatten(1), torch.ones(1, _PATCHES**2)]).T  # [patches, channels + 1]

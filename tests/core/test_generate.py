@@ -187,12 +187,11 @@ def test_palette_predicts_what_the_decoder_paints(pipes: loading.Pipelines) -> N
         config = type(
             "Config", (), {"latent_channels": 4, "force_upcast": True, "scaling_factor": 0.5}
         )
-        dtype, device = torch.float32, torch.device("cpu")
+        dtype, device, post_quant_conv = torch.float32, torch.device("cpu"), None
 
-        def decode(self, latents: torch.Tensor) -> object:
+        def decoder(self, latents: torch.Tensor) -> torch.Tensor:
             rgb = latents[:, :3] * 0.5 * 0.2 + latents[:, 3:] * 0.5 * 0.1 + 0.3
-            grown = rgb.repeat_interleave(4, 2).repeat_interleave(4, 3)
-            return type("Decoded", (), {"sample": grown})
+            return rgb.repeat_interleave(4, 2).repeat_interleave(4, 3)
 
     colours = preview.palette(Decoder())
     expected = torch.cat([0.1 * torch.eye(3), torch.full((1, 3), 0.05), torch.full((1, 3), 0.65)])
