@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -11,10 +12,12 @@ from obstui.config import Paths
 
 def open_dashboard(paths: Paths, *, readonly: bool = False, watch: int | None = None) -> None:
     """The dashboard, with job `watch` selected. Without a terminal: say what to use instead."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    in_browser = "TEXTUAL_DRIVER" in os.environ  # obstui serve talks to it through pipes
+    if not in_browser and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise click.UsageError(
             "The dashboard needs a terminal: use obstui ls, show and wait in scripts."
         )
     from obstui import tui
 
-    tui.run(paths, readonly=readonly, watch=watch)
+    images = click.get_current_context().find_root().params.get("images")
+    tui.run(paths, readonly=readonly, watch=watch, images=images)

@@ -1,0 +1,173 @@
+"""Makes `jobs.db.example`: a night on the demo model, in one file that needs no other.
+
+The night is real: a worker in a temporary home prunes, paints, times and fails. Then the store is
+sealed: thumbnails move into it, and the paths and names of the machine it ran on leave it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from core import demo
+
+TARGET = Path(__file__).parents[1] / "jobs.db.example"
+HOME_SHOWN = "/home/you/.local/state/obstui"
+THUMBNAIL_SIDE = 48
+"""Pixels: what half-blocks show at 80 columns, at about a kilobyte a picture."""
+
+NIGHT = """
+name: demo, 10 to 30 %
+jobs:
+  - id: sizes
+    kind: prune
+    name: five sizes from one calibration
+    model: demo
+    sparsity: [0.1, 0.15, 0.2, 0.25, 0.3]
+    num_prompts: 48
+  - id: magnitude
+    kind: prune
+    name: the contrast
+    model: demo
+    method: magnitude
+    sparsity: [0.3]
+  - id: pictures
+    kind: compare
+    name: the same pictures at every size
+    model: demo
+    variants: [sizes@10, sizes@15, sizes@20, sizes@25, sizes@30, magnitude@30]
+    num_prompts: 6
+  - kind: generate
+    name: the smallest paints
+    model: demo
+    variant: sizes@30
+    prompts: [a small red star on a blue background, a large green ring on a white background]
+    count: 4
+  - kind: bench
+    name: how fast
+    model: demo
+    variants: [sizes@10, sizes@30]
+"""
+
+
+def main() -> None:
+    home = Path(tempfile.mkdtemp(prefix="obstui-example-"))
+    try:
+        _live_through(home)
+        _seal(home)
+    finally:
+        _obstui(home, "worker", "stop", check=False)
+        shutil.rmtree(home)
+    print(f"{TARGET.name}: {TARGET.stat().st_size / 2**20:.2f} MiB")
+
+
+def _obstui(home: Path, *words: str, check: bool = True) -> str:
+    environment = {**os.environ, "OBSTUI_HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-m", "obstui", *words],
+        env=environment, check=check, text=True, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    return done.stdout
+
+
+def _live_through(home: Path) -> None:
+    """The night: a sweep, a job whose model is deleted, one that is cancelled, one for later."""
+    night, lost = home / "night.yaml", home / "lost-model"
+    night.write_text(NIGHT)
+    _obstui(home, "submit", str(night))
+    shutil.copytree(demo.MODEL_DIR, lost)
+    failing = json.loads(
+        _obstui(home, "prune", "--model", str(lost), "--sparsity", "0.2", "--json",
+                "--name", "a model that was deleted in the meantime")
+    )  # fmt: skip
+    shutil.rmtree(lost)
+    _obstui(home, "compare", "--model", str(lost), "--variants", f"{failing['id']}@20",
+            "--name", "needs the job that failed")  # fmt: skip
+    cancelled = json.loads(
+        _obstui(home, "prune", "--sparsity", "0.5", "--json", "--name", "thought better of it")
+    )
+    _obstui(home, "cancel", str(cancelled["id"]))
+    _obstui(home, "prune", "--sparsity", "0.1,0.2,0.3", "--packages", "4", "--held",
+            "--name", "for tomorrow: four packages")  # fmt: skip
+    _obstui(home, "worker", "start")
+    _obstui(home, "wait", "--all", check=False)
+    _obstui(home, "worker", "stop")
+
+
+def _seal(home: Path) -> None:
+    """Rewrite the store's words and write it, defragmented, beside the sources."""
+    source = sqlite3.connect(home / "jobs.db")
+    with source:
+        for table, column in (("job", "result"), ("job", "spec"), ("event", "payload"),
+                              ("job", "progress")):  # fmt: skip
+            for key, text in source.execute(f"SELECT id, {column} FROM {table}").fetchall():
+                if text:
+                    sealed = _sealed(json.loads(text), home)
+                    source.execute(
+                        f"UPDATE {table} SET {column} = ? WHERE id = ?",
+                        (json.dumps(sealed, ensure_ascii=False), key),
+                    )
+        for table in ("job", "attempt"):
+            for key, text in source.execute(
+                f"SELECT rowid, error FROM {table} WHERE error IS NOT NULL"
+            ).fetchall():
+                source.execute(
+                    f"UPDATE {table} SET error = ? WHERE rowid = ?", (_anonymous(text, home), key)
+                )
+        source.execute("DELETE FROM outbox")
+        source.execute("DELETE FROM setting")
+        source.execute("UPDATE attempt SET boot_id = '', pid = NULL, start_ticks = NULL")
+        source.execute("DELETE FROM worker")
+    partial = TARGET.with_name(f".{TARGET.name}.partial")
+    partial.unlink(missing_ok=True)
+    source.execute("VACUUM INTO ?", (str(partial),))
+    source.close()
+    made = sqlite3.connect(partial)
+    made.execute("PRAGMA journal_mode=DELETE")
+    made.close()
+    partial.replace(TARGET)
+
+
+def _sealed(value: Any, home: Path) -> Any:
+    """`value` with thumbnails inside instead of beside it, and nobody's paths."""
+    if isinstance(value, dict):
+        sealed = {key: _sealed(item, home) for key, item in value.items()}
+        thumbnail = value.get("thumbnail")
+        if isinstance(thumbnail, str) and thumbnail:
+            sealed["thumbnail"] = _inside(Path(thumbnail))
+        return sealed
+    if isinstance(value, list):
+        return [_sealed(item, home) for item in value]
+    return _anonymous(value, home) if isinstance(value, str) else value
+
+
+def _anonymous(text: str, home: Path) -> str:
+    return re.sub(re.escape(str(home)), HOME_SHOWN, text)
+
+
+def _inside(file: Path) -> str:
+    with Image.open(file) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    octets = io.BytesIO()
+    small.save(octets, "WEBP", quality=80)
+    return f"data:image/webp;base64,{base64.b64encode(octets.getvalue()).decode('ascii')}"
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    main()
+    print(f"made in {time.monotonic() - began:.0f} s")
