@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all faults soak lint full-size bench bench-gpu clean
+.PHONY: demo test test-all faults soak lint full-size bench bench-gpu bench-tui example clean
 
 demo: $(VENV)/.installed
 	$(BIN)/obstui demo
@@ -37,8 +37,16 @@ full-size: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "bench and not gpu" -n 0 -s tests/bench
 
+# The dashboard's bytes, milliseconds and megabytes beside the design's limits.
+bench-tui: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.bench.tui
+
 bench-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "bench and gpu" -n 0 -s tests/bench
+
+# A night on the demo model, lived through again, becomes jobs.db.example.
+example: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.example
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist

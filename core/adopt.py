@@ -22,7 +22,7 @@ from core import loading
 from core.architecture import units_to_keep
 from core.checkpoint import save_variant
 from core.errors import BadInput
-from core.manifest import sha256_file
+from core.manifest import UNKNOWN, sha256_file
 from core.surgery import shrink
 from core.targets import Target, find_targets
 
@@ -82,7 +82,8 @@ def adopt(file: Path, folder: Path, base: str | None = None) -> dict[str, Any]:
 
     With `base`, the dense model it was cut from, the kept units are recovered by comparing rows;
     without it, or where rows were changed, the manifest says that they are unknown. Raises
-    BadInput for a file that is not such a UNet or asks for anything but its data.
+    BadInput for a file that is not such a UNet, asks for anything but its data, or is of another
+    architecture than `base`.
     """
     root = _read(file)
     with torch.device("meta"):
@@ -90,8 +91,16 @@ def adopt(file: Path, folder: Path, base: str | None = None) -> dict[str, Any]:
     state = _state(root, file)
     dense_params = sum(value.numel() for value in unet.state_dict().values())
     targets = find_targets(unet)
-    dense = loading.load_pipeline(base, device="cpu").unet.state_dict() if base else None
     counts = {target.name: _count(state, target, file) for target in targets}
+    dtype = next(iter(state.values())).dtype
+    dense = None
+    if base:
+        dense = loading.load_pipeline(base, device="cpu", dtype=dtype).unet.state_dict()
+        if _shapes(dense) != _shapes(unet.state_dict()):
+            raise BadInput(
+                f"{file} was not cut from {base}, whose layers are others: name the dense model "
+                "that it was cut from, or none"
+            )
     kept, described = {}, []
     for target in targets:
         found = _match(state, dense, target, counts[target.name]) if dense else None
@@ -102,7 +111,7 @@ def adopt(file: Path, folder: Path, base: str | None = None) -> dict[str, Any]:
         shrink(unet, target, kept[target.name])
     _check_shapes(state, unet.state_dict(), file)
     facts = {
-        "base": base or "unknown",
+        "base": base or UNKNOWN,
         "method": "imported",
         "source_sha256": sha256_file(file),
         "sparsity": _sparsity(targets, counts),
@@ -111,7 +120,6 @@ def adopt(file: Path, folder: Path, base: str | None = None) -> dict[str, Any]:
         "targets": described,
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
-    dtype = next(iter(state.values())).dtype
     return save_variant(folder, state, unet, facts, kept, dtype)
 
 
@@ -206,6 +214,10 @@ def _check_shapes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], fil
         )
         if found != right:
             raise BadInput(f"{name} in {file} is {found}, but its configuration needs {right}")
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in state.items()}
 
 
 def _match(

@@ -74,6 +74,15 @@ class TargetsFound(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RoundBegun(Event):
+    """Hessians of `count` targets are gathered next, together: those from index `first` on in the
+    order of `TargetsFound`."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class TargetSolved(Event):
     """One target is solved at every level.
 
@@ -91,6 +100,16 @@ class TargetSolved(Event):
     samples_per_dim: float
     seconds: float
     reused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutMeasured(Event):
+    """Relative output errors of one variant's targets, by name, on prompts that were not calibrated
+    on; `noise` is the relative squared error of the UNet's predictions there."""
+
+    sparsity: float
+    noise: float
+    error: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +203,41 @@ class ReseedMeasured(Event):
     psnr: float | None
     ssim: float | None
     latent_distance: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTimed(Event):
+    """One row of a benchmark: the dense model or one variant, over `repeats` pictures of `size`
+    pixels a side in `steps` steps on `device`.
+
+    `step_ms` is the median time of a denoising step (the UNet with guidance, and the scheduler),
+    `image_s` that of a whole picture with text encoders and VAE; `_low` and `_high` are their
+    quartiles. `flops` are those of one sample's forward pass of the UNet, `ideal` is dense over own
+    FLOP: the speed-up that fewer operations alone can give, None for an architecture that nobody
+    counts. `peak_bytes` is the most device memory that tensors took, None on a CPU.
+    """
+
+    model: str
+    sparsity: float
+    method: str
+    params: int
+    size_bytes: int
+    flops: int | None
+    ideal: float | None
+    size: int
+    steps: int
+    guidance: float
+    device: str
+    dtype: str
+    repeats: int
+    step_ms: float
+    step_ms_low: float
+    step_ms_high: float
+    image_s: float
+    image_s_low: float
+    image_s_high: float
+    peak_bytes: int | None
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from core import manifest as manifests
 from core.checkpoint import load_unet
 from core.errors import BadInput
+from core.manifest import UNKNOWN
 from core.surgery import scatter
 from core.targets import find_targets
 
@@ -26,12 +27,14 @@ PICKLE = "unet_pruned.pth"
 CARD = "README.md"
 
 
-def export(variant: Path, form: Format, out: Path) -> None:
-    """Write `variant` in the form `form` as the new folder `out`, whole or not at all.
+def export(variant: Path, form: Format, out: Path, base: str | None = None) -> dict[str, Any]:
+    """Write `variant` in the form `form` as the new folder `out`, whole or not at all, and return
+    its manifest.
 
     `diffusers` is a copy, `pth` the whole pickled module in unet_pruned.pth, `dense` a stock UNet
-    whose removed units are zeros: the same output, no gain. Raises BadInput when the variant is
-    damaged or `out` exists.
+    whose removed units are zeros: the same output, no gain. `base` names the model that the card
+    has people load it into; None: what the variant was cut from. Raises BadInput when the variant
+    is damaged or `out` exists.
     """
     manifest = manifests.check_files(variant)
     if out.exists():
@@ -39,6 +42,19 @@ def export(variant: Path, form: Format, out: Path) -> None:
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    try:
+        _write(variant, manifest, form, partial, base)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    os.rename(partial, out)
+    manifests.sync(out.parent)
+    return manifest
+
+
+def _write(
+    variant: Path, manifest: Mapping[str, Any], form: Format, partial: Path, base: str | None
+) -> None:
     if form == "diffusers":
         shutil.copytree(manifests.unet_folder(variant), partial / "unet")
         manifests.check_files(partial)
@@ -46,12 +62,10 @@ def export(variant: Path, form: Format, out: Path) -> None:
         torch.save(load_unet(variant), partial / PICKLE)
     else:
         _write_dense(variant, manifest, partial / "unet")
-    (partial / CARD).write_text(_card(manifest, form), encoding="utf-8")
+    (partial / CARD).write_text(_card(manifest, form, base), encoding="utf-8")
     for file in partial.rglob("*"):
         manifests.sync(file)
     manifests.sync(partial)
-    os.rename(partial, out)
-    manifests.sync(out.parent)
 
 
 def _write_dense(variant: Path, manifest: Mapping[str, Any], folder: Path) -> None:
@@ -69,11 +83,13 @@ def _write_dense(variant: Path, manifest: Mapping[str, Any], folder: Path) -> No
     save_file(plain, folder / manifests.WEIGHTS, metadata={"format": "pt"})
 
 
-def _card(manifest: Mapping[str, Any], form: Format) -> str:
-    """The model card: figures, licence, and a Python snippet to run beside it."""
+def _card(manifest: Mapping[str, Any], form: Format, base: str | None) -> str:
+    """The model card: figures, licence, and a Python snippet to run beside it where the base is
+    known."""
     params, dense = manifest["params"], manifest["dense_params"]
+    base = base or str(manifest["base"])
     rows: dict[str, object] = {
-        "base": manifest["base"],
+        "base": base,
         "method": manifest["method"],
         "sparsity of heads and neurons": f"{manifest['sparsity']:.1%}",
         "parameters": f"{params:,} of {dense:,} ({1 - params / dense:.1%} fewer)",
@@ -93,12 +109,18 @@ def _card(manifest: Mapping[str, Any], form: Format) -> str:
         "pth": "A pickle: loading it runs code, so load it only from a source you trust.",
         "dense": "Removed units are zeros: loads everywhere, no smaller and no faster.",
     }
+    known = base != UNKNOWN
+    use = (
+        f"Run this in the folder of this card:\n\n```python\n{_snippet(base, form)}```\n"
+        if known
+        else "Nobody has said which model it was cut from: put it into the pipeline of that one.\n"
+    )
     return (
-        f"# {manifest['base']}, structurally pruned by {manifest['sparsity']:.0%}\n\n"
+        f"# {base if known else 'An SDXL UNet'}, structurally pruned by "
+        f"{manifest['sparsity']:.0%}\n\n"
         f"| | |\n|---|---|\n{table}\n\n"
         "The licence of the base model applies to these weights; SDXL 1.0's is openrail++.\n\n"
-        f"{notes[form]} Run this in the folder of this card:\n\n"
-        f"```python\n{_snippet(str(manifest['base']), form)}```\n"
+        f"{notes[form]} {use}"
     )
 
 

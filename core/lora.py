@@ -7,7 +7,9 @@ up for them, W'_K = W_K + W_S M is linear in W, so A' = A_K + A_S M is exact.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,21 @@ def carry_over(lora: Path, variant: Path, out: Path) -> None:
                 state[up] = state[up][columns]
             elif len(keep[target.name]) < target.units:
                 state[down] = _compensated(state[down], columns, M.get(target.name), target, lora)
-    save_file({name: value.contiguous() for name, value in state.items()}, out)
+    partial_file = out.with_name(f".{out.name}.partial")
+    save_file({name: value.contiguous() for name, value in state.items()}, partial_file)
+    manifests.sync(partial_file)
+    os.replace(partial_file, out)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """`python -m core.lora FILE VARIANT OUT`: exit 0, or 2 and a sentence on stderr."""
+    lora, variant, out = map(Path, arguments)
+    try:
+        carry_over(lora, variant, out)
+    except (BadInput, OSError) as error:
+        print(str(error), file=sys.stderr)
+        return 2
+    return 0
 
 
 def guard_ip_adapter(unet: UNet2DConditionModel, variant: Path) -> None:
@@ -162,3 +178,7 @@ def _compensated(
     gone[columns] = False
     made = A[:, columns].float() + A[:, gone].float() @ M.float()
     return made.to(A.dtype)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

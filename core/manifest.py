@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,6 +23,9 @@ MANIFEST = "pruning.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CONFIG = "config.json"
 COMPENSATION = "compensation.safetensors"
+UNKNOWN = "unknown"
+"""The base of a variant that came in without it."""
+_MAX_HEADER_BYTES = 100 << 20
 _REQUIRED = ("base", "method", "sparsity", "params", "dense_params", "targets", "files")
 _TARGET_REQUIRED = ("name", "kind", "units", "unit_width", "kept")
 
@@ -109,6 +113,27 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def count_params(file: Path, prefix: str = "") -> int:
+    """Parameters in a safetensors file whose names begin with `prefix`, by its header alone.
+
+    Raises BadInput when that is damaged.
+    """
+    try:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > _MAX_HEADER_BYTES:
+                raise ValueError("too large")
+            header = json.loads(stream.read(length))
+        shapes = [
+            [int(side) for side in entry["shape"]]
+            for name, entry in header.items()
+            if name != "__metadata__" and name.startswith(prefix)
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BadInput(f"{file} is damaged: delete it and fetch the model again") from None
+    return sum(map(math.prod, shapes))
+
+
 def fingerprint(facts: object) -> str:
     """Hash in hex of anything JSON can hold; equal facts, equal hash."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -121,6 +146,19 @@ def write_json(path: Path, facts: object) -> None:
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def described(folder: Path) -> list[dict[str, Any]]:
+    """Every file below a folder by its relative `name`, with its `sha256` and `size_bytes`."""
+    return [
+        {
+            "name": str(file.relative_to(folder)),
+            "sha256": sha256_file(file),
+            "size_bytes": file.stat().st_size,
+        }
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    ]
 
 
 def sync(path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from core.architecture import SDXL, TEXT_TOKENS, Architecture, Part, TargetShape, derive, positions
 from core.errors import BadInput
+from core.manifest import count_params
 from core.panels import panel_width, size_bytes
 
 Offload = Literal["none", "model"]
@@ -34,7 +35,6 @@ _BATCH_PIXELS = 4 * 64 * 64
 _SPLITS = (1, 2, 4, 8, 16, 32, 64)
 _OFFLOADS: tuple[Offload, ...] = ("none", "model")
 _MAX_CONFIG_BYTES = 1 << 20
-_MAX_HEADER_BYTES = 100 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +145,10 @@ def read_model(folder: Path) -> Model:
     return Model(
         unet=derive(unet),
         encoder_params=(
-            _stored_params(folder / "text_encoder"),
-            _stored_params(folder / "text_encoder_2"),
+            stored_params(folder / "text_encoder"),
+            stored_params(folder / "text_encoder_2"),
         ),
-        vae_params=_stored_params(folder / "vae"),
+        vae_params=stored_params(folder / "vae"),
         vae_factor=factor,
         # The last block's first layer still has the channels of the block before it.
         vae_channels=widths[min(1, len(widths) - 1)],
@@ -431,29 +431,13 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _stored_params(folder: Path) -> int:
-    """Parameters in a component's safetensors files, of one number format if there are several."""
+def stored_params(folder: Path) -> int:
+    """Parameters in a component's safetensors files, of one number format if there are several.
+
+    Raises BadInput where there is none, or one is damaged.
+    """
     files = sorted(folder.glob("*.safetensors"))
     plain = [file for file in files if ".fp16" not in file.name]
     if not files:
         raise BadInput(f"{folder} has no .safetensors file: fetch the model again")
-    return sum(_header_params(file) for file in plain or files)
-
-
-def _header_params(file: Path) -> int:
-    try:
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if length > _MAX_HEADER_BYTES:
-                raise ValueError("too large")
-            header = json.loads(stream.read(length))
-        total = 0
-        for name, entry in header.items():
-            if name != "__metadata__":
-                count = 1
-                for side in entry["shape"]:
-                    count *= int(side)
-                total += count
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise BadInput(f"{file} is damaged: delete it and fetch the model again") from None
-    return total
+    return sum(count_params(file) for file in plain or files)

@@ -27,9 +27,12 @@ from core.checkpoint import check_files, read_tensors, save_variant, write_tenso
 from core.errors import BadInput, Cancelled
 from core.events import (
     Event,
+    HeldOutMeasured,
     MemoryMeasured,
+    Note,
     Phase,
     Progress,
+    RoundBegun,
     TargetsFound,
     TargetSolved,
     VariantSaved,
@@ -52,6 +55,10 @@ __all__ = ["PruneSettings", "run", "variant_name"]
 _HESSIAN_SHARE = 0.7
 # Steps of every batch of held-out prompts that are measured.
 _HELD_OUT_STEPS = 4
+_KEPT = (
+    "The calibration of this model, prompts and settings was on disk already: no forward pass was "
+    "needed for it."
+)
 
 
 def run(
@@ -165,10 +172,13 @@ class _Job:
         hessians: dict[Target, Hessian] = {}
         if self.solving.walk is not None:
             done, hessians = self.solving.restore(sums, unsolved)
+            yield self._round(this)
             yield self._begin("forward passes", done)
             if hessians:
                 with masked(self.unet, pruned):
                     yield from self.solving.calibrate(sums, hessians, done, cancelled)
+            elif unsolved:
+                yield Note(_KEPT)
         done = len(this.targets) - len(unsolved)
         yield self._begin("targets", done)
         for target in this.targets:
@@ -194,9 +204,12 @@ class _Job:
         for this in self.rounds:
             unknown = [target for target in this.targets if survey.facts(target) is None]
             done, hessians = self.solving.restore(sums, unknown)
+            yield self._round(this)
             yield self._begin("forward passes", done)
             if hessians:
                 yield from self.solving.calibrate(sums, hessians, done, cancelled)
+            elif unknown:
+                yield Note(_KEPT)
             done = len(this.targets) - len(unknown)
             yield self._begin("targets", done)
             for target in unknown:
@@ -261,6 +274,8 @@ class _Job:
                 facts = found[1]
                 self.measured[sparsity] = fidelity.HeldOut(facts["noise"], facts["targets"])
             done += 2 * len(states)
+            measured = self.measured[sparsity]
+            yield HeldOutMeasured(sparsity, measured.noise, measured.targets)
             yield Progress(done, phase.total, variant_name(sparsity))
 
     def save(self, cancelled: Callable[[], bool]) -> Iterator[Event]:
@@ -299,6 +314,11 @@ class _Job:
                 noise_error=measured.noise if measured else None,
                 reused=reused,
             )
+            if manifest["params"] == self.dense_params:
+                yield Note(
+                    f"{folder.name} is the dense model: no head and no neuron was removed; take a "
+                    "larger sparsity or another budget."
+                )
             yield Progress(done, len(self.sparsities), folder.name)
 
     def _calibration(self, pipe: StableDiffusionXLPipeline, device: str) -> Walk:
@@ -438,6 +458,9 @@ class _Job:
             walked = steps * len(self.held_out)
             phases.append(("check", walked + 2 * drawn * len(self.sparsities)))
         return [*phases, ("save", len(self.sparsities))]
+
+    def _round(self, this: Round) -> RoundBegun:
+        return RoundBegun(self.targets.index(this.targets[0]), len(this.targets))
 
     def _begin(self, unit: str, done: int = 0) -> Phase:
         name, total = self.ahead.pop(0)

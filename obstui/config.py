@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,18 @@ class Paths:
         """Finished calibrations that later jobs reuse, a folder each."""
         return self.home / "cache" / "hessians"
 
+    @property
+    def models(self) -> Path:
+        """A file for each name that people gave a model; it holds what the name stands for."""
+        return self.home / "models"
+
     def lock(self, device: str) -> Path:
         """The lock of one device ("cpu", or a GPU's UUID): its holder owns the device."""
         return self.home / "locks" / f"{device}.lock"
+
+    def telemetry(self, device: str) -> Path:
+        """How a device is doing, as its worker last read it."""
+        return self.home / "telemetry" / f"{device}.json"
 
     @property
     def worker_log(self) -> Path:
@@ -94,6 +103,10 @@ class Settings:
     the job as JSON on its standard input. The rest are the worker's limits: `hot` in degrees
     Celsius, `foreign_gib` of GPU memory in another program's hands before a job makes room, and
     `min_disk_gib` that must stay free.
+
+    The dashboard's: how it draws `images`, and the KiB that a picture in pixels may take at most,
+    `image_kib`; `theme` and `density`; `attention`, how it calls when a job ends that it
+    watched; and `keys`, other keys for its actions, by their ids.
     """
 
     notify: tuple[str, ...] = ()
@@ -102,6 +115,12 @@ class Settings:
     hot: int = 87
     foreign_gib: float = 1.0
     min_disk_gib: float = 0.25
+    theme: str = ""
+    density: str = "compact"
+    attention: str = "none"
+    images: str = "auto"
+    image_kib: int = 1024
+    keys: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
     def path() -> Path:
@@ -129,11 +148,30 @@ class Settings:
         return cls(**{name: _setting(path, name, value) for name, value in data.items()})
 
 
+IMAGES = ("auto", "kitty", "sixel", "half", "ascii", "off")
+THEMES = ("dark", "light", "high-contrast", "colour-blind", "ansi")
+
+_CHOICES = {
+    "images": IMAGES,
+    "theme": THEMES,
+    "density": ("compact", "comfortable"),
+    "attention": ("none", "bell", "osc9", "osc777"),
+}
+
+
 def _setting(path: Path, name: str, value: object) -> Any:
-    known = {field.name: field.default for field in fields(Settings)}
+    known = {each.name: each.default for each in fields(Settings)}
     if name not in known:
         raise BadSettings(f"{path} has no setting {name}: it may hold {', '.join(known)}.")
     default = known[name]
+    if name in _CHOICES:
+        if value in _CHOICES[name]:
+            return value
+        raise BadSettings(f"{name} in {path} must be one of {', '.join(_CHOICES[name])}.")
+    if name == "keys":
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value.values()):
+            return value
+        raise BadSettings(f'[keys] in {path} must hold lines such as "queue.new" = "n".')
     if isinstance(default, tuple):
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return tuple(value)

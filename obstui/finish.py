@@ -51,7 +51,8 @@ def work(spec: Mapping[str, Any]) -> float:
     if spec.get("kind") in ("prune", "compare"):
         prompts = spec.get("num_prompts") or prompts
     models = len(spec.get("variants") or ()) + 1
-    return float(steps * prompts * spec.get("count", 1) * models)
+    pictures = prompts * spec.get("count", 1) * (spec.get("repeats") or 1)
+    return float(steps * pictures * models)
 
 
 def rates(history: Iterable[PastRun]) -> Rates:

@@ -1,42 +1,38 @@
 """Job files: one job or a sweep as YAML, read with limits, checked whole, errors with their line.
 
-    name: damping                     # of the sweep
-    defaults: {model: demo, seed: 1}  # for every job that has such a field
-    jobs:
-      - id: base                      # the file's own name for it
-        kind: prune
-        sparsity: [0.1, 0.3]
-        matrix: {damping: [0.01, 0.05]}
-        window: 23:00-07:00
-      - kind: compare
-        variants: [base@30]           # both of them; base.2@30 is the second's alone
-
-A file without `jobs` is one job. Files and folders are looked for next to the job file.
+`EXAMPLE` is one, with notes. Files and folders are looked for next to the job file.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from obstui.lookup import LOOKUPS
 from obstui.options import JobOptions, NewJob, duration
 from obstui.prompt_files import read_prompts
 from obstui.specs import (
+    KINDS,
     BadSpec,
+    ImportSpec,
     JobSpec,
-    check_model,
-    check_variant,
+    PruneSpec,
     faults,
+    nearest,
     parse_variant_id,
+    percent,
 )
 from obstui.text import one_line
+
+EXAMPLE = Path(__file__).with_name("example.yaml")
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 12
@@ -48,9 +44,6 @@ _REF = re.compile(r"^(?P<name>[A-Za-z][\w-]{0,63})(?:\.(?P<nth>[1-9]\d{0,4}))?(?
 _OPTIONS = frozenset(JobOptions.model_fields)
 _OWN = frozenset({"id", "matrix", "prompts_file"})
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(JobSpec)
-_KINDS: dict[str, type[BaseModel]] = {
-    cls.model_fields["kind"].default: cls for cls in get_args(get_args(JobSpec)[0])
-}
 
 Value = Any
 Key = tuple[str | int, ...]
@@ -64,6 +57,14 @@ class JobFile:
     jobs: tuple[NewJob, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Above:
+    """The jobs read so far, and which of them an id of the file means."""
+
+    jobs: list[NewJob] = dataclasses.field(default_factory=list)
+    named: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+
+
 def read_job_file(path: Path) -> JobFile:
     """Read and check a job file whole. Raises BadSpec, NoSuchModel: one sentence that names file,
     line and mend."""
@@ -74,7 +75,7 @@ def read_job_file(path: Path) -> JobFile:
             (), "write the fields of a job, such as kind: prune, or jobs with a list of them"
         )
     if "jobs" not in top:
-        new = list(_expand(source, (), top, {}, {}))
+        new = list(_expand(source, (), top, {}, _Above()))
         return JobFile(_label(top, path) if len(new) > 1 else None, tuple(new))
     for key in top.keys() - {"name", "defaults", "jobs"}:
         source.refuse((key,), f"{_shown(key)} belongs into defaults or into one of the jobs")
@@ -83,17 +84,18 @@ def read_job_file(path: Path) -> JobFile:
         source.refuse(("jobs",), "list at least one job below jobs, each beginning with a dash")
     if not isinstance(defaults, dict):
         source.refuse(("defaults",), "defaults are fields and values, such as model: demo")
-    known = _OPTIONS.union(*(cls.model_fields for cls in _KINDS.values()))
+    known = _OPTIONS.union(*(cls.model_fields for cls in KINDS.values()))
     for key in defaults.keys() - known:
-        source.refuse(("defaults", key), f"no kind of job has a field {_shown(key)}: leave it out")
-    named: dict[str, list[int]] = {}
-    jobs: list[NewJob] = []
+        words = f"no kind of job has a field {_shown(key)}: {nearest(key, known)}"
+        source.refuse(("defaults", key), words)
+    above = _Above()
+    jobs, named = above.jobs, above.named
     for number, entry in enumerate(entries):
         where: Key = ("jobs", number)
         if not isinstance(entry, dict):
             source.refuse(where, "a job is fields and values, such as kind: prune")
         first = len(jobs)
-        for new_job in _expand(source, where, entry, defaults, named):
+        for new_job in _expand(source, where, entry, defaults, above):
             jobs.append(new_job)
             if len(jobs) > MAX_JOBS:
                 source.refuse(where, f"more than {MAX_JOBS:,} jobs: split the file")
@@ -195,11 +197,13 @@ class _Source:
 
     def refuse(self, key: Key, words: str, kind: type[BadSpec] = BadSpec) -> NoReturn:
         """Raise with the line of the part named, or of the nearest one around it."""
+        raise kind(f"{self.place(key)}: {words.rstrip('.')}.".replace("?.", "?"))
+
+    def place(self, key: Key) -> str:
+        """ "night.yaml, line 3"."""
         while key not in self._lines:
             key = key[:-1]
-        raise kind(
-            f"{one_line(self.path, limit=200)}, line {self._lines[key]}: {words.rstrip('.')}."
-        )
+        return f"{one_line(self.path, limit=200)}, line {self._lines[key]}"
 
     def has(self, key: Key) -> bool:
         return key in self._lines
@@ -210,7 +214,7 @@ def _expand(
     where: Key,
     entry: dict[str, Value],
     defaults: Mapping[str, Value],
-    named: Mapping[str, list[int]],
+    above: _Above,
 ) -> Iterator[NewJob]:
     """The jobs of one entry: one, or one for each combination of its matrix."""
     matrix = entry.get("matrix") or {}
@@ -226,21 +230,25 @@ def _expand(
     if size > MAX_JOBS:
         source.refuse((*where, "matrix"), f"{size:,} combinations: {MAX_JOBS:,} are the most")
     kind = entry.get("kind", defaults.get("kind", "prune"))
-    if not isinstance(kind, str) or kind not in _KINDS:
-        known = ", ".join(_KINDS)
+    if not isinstance(kind, str) or kind not in KINDS:
+        known = ", ".join(KINDS)
         source.refuse((*where, "kind"), f"{_shown(kind)} is no kind of job: write one of {known}")
-    fields = _OPTIONS.union(_KINDS[kind].model_fields)
+    fields = _OPTIONS.union(KINDS[kind].model_fields)
     own = {key: value for key, value in defaults.items() if key in fields}
     own |= {key: value for key, value in entry.items() if key not in _OWN}
     own["kind"] = kind
     _read_prompts_file(source, where, entry, own)
+    for at, given in ((where, own), ((*where, "matrix"), matrix)):
+        for key in given.keys() - fields:
+            words = f"a job of kind {kind} has no {_shown(key)}: {nearest(key, fields | _OWN)}"
+            source.refuse((*at, key), words)
     for values in itertools.product(*matrix.values()):
         chosen = dict(zip(matrix, values, strict=True))
         data = own | chosen
         if chosen:
             what = ", ".join(f"{key}={_shown(value)}" for key, value in chosen.items())
             data["name"] = one_line(f"{data.get('name') or kind} {what}", limit=120)
-        yield _job(source, where, data, named)
+        yield _job(source, where, data, above)
 
 
 def _read_prompts_file(
@@ -262,9 +270,7 @@ def _read_prompts_file(
         own["num_prompts"] = len(own["prompts"])
 
 
-def _job(
-    source: _Source, where: Key, data: dict[str, Value], named: Mapping[str, list[int]]
-) -> NewJob:
+def _job(source: _Source, where: Key, data: dict[str, Value], above: _Above) -> NewJob:
     """One job of plain fields. Whatever is wrong with it is refused at its line."""
 
     def at(field: str) -> Key:
@@ -280,10 +286,10 @@ def _job(
             data[field] = [data[field]]
         if isinstance(data.get(field), list):
             data[field] = [
-                ref for text in data[field] for ref in _refs(source, at(field), text, named)
+                ref for text in data[field] for ref in _refs(source, at(field), text, above)
             ]
     if isinstance(data.get("variant"), str):
-        refs = _refs(source, at("variant"), data["variant"], named)
+        refs = _refs(source, at("variant"), data["variant"], above)
         if len(refs) > 1:
             name = _shown(data["variant"].partition("@")[0])
             source.refuse(at("variant"), f"{name} is {len(refs)} jobs: name one, such as {name}.1")
@@ -298,47 +304,60 @@ def _job(
         if isinstance(value, BadSpec):
             source.refuse(at(field), str(value), type(value))
         spec = spec.model_copy(update={field: value})
-    return NewJob(spec, options)
+    return NewJob(spec, options, source.place(where))
 
 
-def _refs(source: _Source, key: Key, text: Value, named: Mapping[str, list[int]]) -> list[Value]:
+def _refs(source: _Source, key: Key, text: Value, above: _Above) -> list[Value]:
     """A reference to a job of this file as "#0@30", one for each job that it means; others stay."""
     match = _REF.match(text) if isinstance(text, str) else None
     if isinstance(text, str) and text.startswith("#"):
         source.refuse(key, f"{_shown(text)} is no job: give it an id and name that")
     if match is None or (match["level"] and parse_variant_id(f"1{match['level']}") is None):
         return [text]
-    if match["name"] not in named:
+    if match["name"] not in above.named:
         if match["level"] or key[-1] == "after":
             source.refuse(key, f"no job above is called {_shown(match['name'])}: give it an id")
         return [text]  # a folder, perhaps
-    indexes = named[match["name"]]
+    indexes = above.named[match["name"]]
     if match["nth"]:
         if int(match["nth"]) > len(indexes):
             source.refuse(key, f"{_shown(match['name'])} is {len(indexes)} jobs, not so many")
         indexes = [indexes[int(match["nth"]) - 1]]
+    if match["level"]:
+        for index in indexes:
+            _must_make(source, key, match["name"], match["level"], above.jobs[index])
     return [f"#{index}{match['level'] or ''}" for index in indexes]
 
 
+def _must_make(source: _Source, key: Key, name: str, level: str, job: NewJob) -> None:
+    """Refuse a variant that an earlier job of the file will not make."""
+    named, spec = parse_variant_id(f"1{level}"), job.spec
+    if isinstance(spec, PruneSpec) and named and named[1] not in spec.sparsity:
+        made = ", ".join(f"{name}@{percent(sparsity)}" for sparsity in spec.sparsity)
+        source.refuse(key, f"there will be no {name}{level}: the job makes {made}")
+    if not isinstance(spec, (PruneSpec, ImportSpec)):
+        words = f"{name} is of kind {spec.kind}, and only prune and import jobs make variants"
+        source.refuse(key, words)
+
+
 def _looked_up(spec: Any, folder: Path) -> dict[str, Any]:
-    """The spec's model and variants as the worker will find them, or why it will not."""
+    """What the spec names on this machine as the worker will find it, or why it will not."""
 
-    def beside(name: str) -> str:
-        there = folder / name
-        return str(there) if name != "demo" and there.exists() else name
+    def beside(field: str, name: str) -> str:
+        there = folder / Path(name).expanduser()
+        return str(there) if field == "to" or (name != "demo" and there.exists()) else name
 
-    def look(check: Any, name: str) -> Any:
-        return name if name.startswith("#") else check(beside(name))
+    def look(field: str, name: str) -> Any:
+        return name if name.startswith("#") else LOOKUPS[field](beside(field, name))
 
     found: dict[str, Any] = {}
-    for field in ("model", "variant", "variants"):
+    for field in LOOKUPS:
         value = getattr(spec, field, None)
-        check = check_model if field == "model" else check_variant
         try:
             if isinstance(value, str):
-                found[field] = look(check, value)
+                found[field] = look(field, value)
             elif value is not None:
-                found[field] = tuple(look(check, name) for name in value)
+                found[field] = tuple(look(field, name) for name in value)
         except BadSpec as err:
             found[field] = err
     return found

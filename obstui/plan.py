@@ -14,6 +14,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from core import demo, memory
+from core.architecture import TargetShape, positions
 from core.errors import BadInput
 from core.manifest import decode_kept, read_manifest
 from core.memory import GIB, Choice, Forecast, Model, Moment
@@ -21,8 +22,11 @@ from core.presets import CALIBRATION_STEPS, defaults
 from obstui.errors import Problem
 from obstui.specs import (
     BadSpec,
+    BenchSpec,
     CompareSpec,
     GenerateSpec,
+    JobSpec,
+    PipelineSpec,
     PruneSpec,
     parse,
     parse_variant_id,
@@ -33,11 +37,13 @@ from obstui.text import one_line
 if TYPE_CHECKING:
     from obstui.store import JobView
 
-Spec = PruneSpec | GenerateSpec | CompareSpec
+Spec = PruneSpec | GenerateSpec | CompareSpec | BenchSpec
+"""The jobs that can be planned: those that run a pipeline (`specs.PipelineSpec`)."""
 
 HISTORY_JOBS = 5
 _HALF = 2  # bytes
 _LATENT_CHANNELS = 4
+_SDXL_BASE = "/stable-diffusion-xl-base-1.0"
 
 
 class CannotPlan(Problem):
@@ -89,16 +95,49 @@ class Plan:
     assumed: bool
 
 
-def make(spec: Spec, vram: float | None = None) -> Plan:
+def make(spec: JobSpec, vram: float | None = None) -> Plan:
     """The plan of a job; with `vram`, the way to run it within so many GiB of device memory.
 
-    Raises CannotPlan with one sentence.
+    Raises CannotPlan with one sentence, also for a job that runs no pipeline.
     """
+    if not isinstance(spec, PipelineSpec):
+        raise CannotPlan("Only a job that runs a model can be planned.")
     try:
         return _make(spec, vram)
     except BadInput as err:
         text = one_line(err)
         raise CannotPlan(f"{text[:1].upper()}{text[1:]}.") from None
+
+
+def check_tokens(spec: JobSpec) -> None:
+    """Refuse a calibration that would show a target fewer tokens than it has inputs: it could not
+    be solved for, as the engine would say after its first forward pass in the night.
+
+    Sizes that are not known without the model's files are not judged. Raises CannotPlan.
+    """
+    if not isinstance(spec, PruneSpec) or spec.method != "obs":
+        return
+    try:
+        model, assumed = _model(spec.model)
+        if assumed and not spec.model.endswith(_SDXL_BASE):
+            return
+        _, latent, guided = _geometry(spec, model)
+    except BadInput:  # of another fault, that others speak of
+        return
+    prompts = _prompts(spec)
+    batch = min(prompts, memory.default_batch_size(latent * latent))
+    samples = batch * ceil(prompts / batch) * _steps(spec) * (2 if guided else 1)
+
+    def shown(target: TargetShape) -> int:
+        return samples * positions(latent, target.level)
+
+    poorest = min(model.unet.targets, key=lambda target: shown(target) / target.columns)
+    if shown(poorest) < poorest.columns:
+        raise CannotPlan(
+            f"The calibration would show {poorest.name} {shown(poorest)} tokens for its "
+            f"{poorest.columns} inputs, too few to solve for: use more prompts or steps, or a "
+            "larger size."
+        )
 
 
 def past(jobs: Iterable[JobView], plan: Plan) -> Duration | None:
@@ -120,11 +159,9 @@ def past(jobs: Iterable[JobView], plan: Plan) -> Duration | None:
 
 
 def _make(spec: Spec, vram: float | None) -> Plan:
+    check_tokens(spec)
     model, assumed = _model(spec.model)
-    size = spec.size or defaults(spec.model).size or model.size
-    latent = model.latent_size(size)
-    guidance = defaults(spec.model).guidance if spec.guidance is None else spec.guidance
-    guided = guidance > 1
+    size, latent, guided = _geometry(spec, model)
     levels = _levels(spec, model, latent)
     choices = _choices(spec, model, size, guided=guided)
     choice = memory.fit(choices, int(vram * GIB)) if vram is not None else next(iter(choices))
@@ -139,7 +176,8 @@ def _make(spec: Spec, vram: float | None) -> Plan:
         painted = _painted(spec, levels)
         flops = sum(forwards // len(painted) * level.flops for level in painted)
         passes = _steps(spec) * ceil(_images(spec) / choice.batch) * len(painted)
-        disk = {"pictures at most": len(painted) * _images(spec) * _picture_bytes(size, latent)}
+        kept = 0 if isinstance(spec, BenchSpec) else _images(spec)
+        disk = {"pictures at most": len(painted) * kept * _picture_bytes(size, latent)}
     return Plan(spec, size, guided, passes, flops, levels, choice, disk, assumed)
 
 
@@ -151,6 +189,13 @@ def _model(name: str) -> tuple[Model, bool]:
     if folder.is_dir():
         return memory.read_model(folder), False
     return memory.sdxl(), not folder.is_file()
+
+
+def _geometry(spec: Spec, model: Model) -> tuple[int, int, bool]:
+    """Pixels a side, latents a side, and whether guidance doubles every forward pass."""
+    size = spec.size or defaults(spec.model).size or model.size
+    guidance = defaults(spec.model).guidance if spec.guidance is None else spec.guidance
+    return size, model.latent_size(size), guidance > 1
 
 
 def _choices(spec: Spec, model: Model, size: int, *, guided: bool) -> Iterable[Choice]:
@@ -198,18 +243,22 @@ def _variant(reference: str, model: Model) -> tuple[str, float, dict[str, int]]:
 
 
 def _painted(spec: Spec, levels: tuple[Level, ...]) -> tuple[Level, ...]:
-    """The UNets that paint: a generation has one, a comparison all."""
-    return levels if isinstance(spec, CompareSpec) else levels[-1:]
+    """The UNets that paint: a generation has one, a comparison and a benchmark all."""
+    return levels[-1:] if isinstance(spec, GenerateSpec) else levels
 
 
 def _prompts(spec: Spec) -> int:
     if isinstance(spec, GenerateSpec):
         return len(spec.prompts)
+    if isinstance(spec, BenchSpec):
+        return 1
     return min(spec.num_prompts, len(spec.prompts) or spec.num_prompts)
 
 
-def _images(spec: GenerateSpec | CompareSpec) -> int:
+def _images(spec: GenerateSpec | CompareSpec | BenchSpec) -> int:
     """Pictures by one model."""
+    if isinstance(spec, BenchSpec):
+        return spec.warm_up + spec.repeats
     return _prompts(spec) * spec.count
 
 
@@ -223,7 +272,7 @@ def _samples(spec: Spec) -> int:
     """Samples that the UNet sees, without guidance's doubling: what a job's time grows with."""
     if isinstance(spec, PruneSpec):
         return _steps(spec) * _prompts(spec)
-    models = 1 + len(spec.variants) if isinstance(spec, CompareSpec) else 1
+    models = 1 if isinstance(spec, GenerateSpec) else 1 + len(spec.variants)
     return _steps(spec) * _images(spec) * models
 
 
@@ -260,4 +309,6 @@ def _like(job: JobView, spec: Spec) -> Spec | None:
     same = ["model", "size"]
     if isinstance(spec, PruneSpec):
         same += ["method", "packages", "allocate"]
+    if not isinstance(theirs, PipelineSpec):
+        return None
     return theirs if all(getattr(theirs, name) == getattr(spec, name) for name in same) else None

@@ -26,11 +26,13 @@ _CAPTION = ["annotations", "[]", "caption"]
 
 @dataclass(frozen=True, slots=True)
 class PromptFile:
-    """The prompts of a file in its order, each once, and how many rows were passed over."""
+    """The prompts of a file in its order, each once, and how many rows were passed over; `unnamed`
+    when a CSV's header names none of the columns, and its first one was taken."""
 
     prompts: tuple[str, ...]
     blank: int = 0
     duplicate: int = 0
+    unnamed: bool = False
 
     @property
     def skipped(self) -> str:
@@ -48,6 +50,11 @@ def read_prompts(path: Path, first: int | None = None) -> PromptFile:
     and counted. Raises BadSpec with one sentence that names the file and the line.
     """
     shown = one_line(str(path), limit=120)
+    if path.suffix.lower() in (".jsonl", ".ndjson"):
+        raise BadSpec(
+            f"{shown} is JSON, one value a line: give text with one prompt a line, .tsv, .csv or "
+            "COCO's .json."
+        )
     rows = {".tsv": _tsv, ".csv": _csv, ".json": _coco}.get(path.suffix.lower(), _text)
     prompts: dict[str, None] = {}
     blank = duplicate = 0
@@ -77,7 +84,7 @@ def read_prompts(path: Path, first: int | None = None) -> PromptFile:
         raise BadSpec(f"Cannot read the prompt file {shown}: {err.strerror}.") from None
     if not prompts:
         raise BadSpec(f"The prompt file {shown} is empty: write one prompt a line.")
-    return PromptFile(tuple(prompts), blank, duplicate)
+    return PromptFile(tuple(prompts), blank, duplicate, _unnamed(path))
 
 
 def _text(file: IO[bytes], shown: str) -> Iterator[str]:
@@ -145,6 +152,15 @@ def _csv(file: IO[bytes], shown: str) -> Iterator[str]:
         yield _cell(cells, column, reader.line_num, shown)
 
 
+def _unnamed(path: Path) -> bool:
+    """Whether a readable CSV has several columns and no header that tells which one to take."""
+    if path.suffix.lower() != ".csv":
+        return False
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        head = next(csv.reader(file), [])
+    return len(head) > 1 and _named_column(head) is None
+
+
 def _named_column(cells: list[str]) -> int | None:
     """Which cell of a header names the prompts; None if this row is no header."""
     names = [cell.strip().lower() for cell in cells]
@@ -177,7 +193,8 @@ def _coco(file: IO[bytes], shown: str) -> Iterator[str]:
             yield caption
     except (ijson.JSONError, UnicodeDecodeError):
         raise BadSpec(
-            f"The prompt file {shown} is not valid JSON after caption {count}: fetch it again."
+            f"The prompt file {shown} is not valid JSON{f' after caption {count}' * bool(count)}: "
+            "fetch it again."
         ) from None
     if not count:
         raise BadSpec(

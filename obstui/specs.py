@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -30,9 +30,10 @@ TIMESTEP_WEIGHTS = ("uniform", "linear_increase", "linear_decrease", "log_increa
 METHODS = ("obs", "magnitude")
 ALLOCATIONS = ("uniform", "loss")
 BUDGETS = ("params", "flops", "ms")
+FORMATS = ("diffusers", "pth", "dense")
+"""How a variant leaves: as it is, as one pickle like the published ones, in the dense shapes."""
 
 _VARIANT = re.compile(r"^(?P<job>[1-9]\d{0,17})@(?P<percent>\d{1,2}(?:\.\d{1,2})?)$")
-_HUB_ID = re.compile(r"^(?:modelscope:)?[\w.-]+/[\w.-]+$")
 
 
 class BadSpec(Problem):
@@ -67,35 +68,48 @@ def _sparsities(value: Any) -> Any:
     return tuple(levels)
 
 
+def no_switch(value: Any) -> Any:
+    """YAML reads yes, no, on and off as true and false, and Python takes those for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("yes and no mean nothing here: write a number, or a word in quotes")
+    return value
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to say of a field that there is none of: the one that was probably meant, or all."""
+    names = sorted(known)
+    like = get_close_matches(name, names, n=1)
+    return f"did you mean {like[0]}?" if like else f"there are {', '.join(names)}"
+
+
 def _prompts(value: Any) -> Any:
     prompts = [value] if isinstance(value, str) else list(value)
+    for prompt in prompts:
+        no_switch(prompt)
     if any(not isinstance(p, str) or not p.strip() for p in prompts):
         raise ValueError("a prompt is empty")
     return tuple(plain(p).strip() for p in prompts)
 
 
+Whole = Annotated[int, BeforeValidator(no_switch)]
+Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(no_switch)]
 Sparsities = Annotated[tuple[float, ...], BeforeValidator(_sparsities)]
 Prompts = Annotated[tuple[str, ...], BeforeValidator(_prompts), Field(max_length=MAX_PROMPTS)]
 Packages = Annotated[
-    int, BeforeValidator(lambda value: 1 if value == "auto" else value), Field(ge=1, le=64)
+    Whole, BeforeValidator(lambda value: 1 if value == "auto" else value), Field(ge=1, le=64)
 ]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Steps = Annotated[int, Field(ge=1, le=1000)]
-Guidance = Annotated[float, Field(ge=0, le=50, allow_inf_nan=False)]
-Size = Annotated[int, Field(ge=32, le=4096, multiple_of=8)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+Steps = Annotated[Whole, Field(ge=1, le=1000)]
+Guidance = Annotated[Real, Field(ge=0, le=50)]
+Size = Annotated[Whole, Field(ge=32, le=4096, multiple_of=8)]
+Named = Annotated[str, Field(min_length=1, max_length=1024)]
+Variants = Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
 
 
 class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(max_length=120, description="a label of your own")] = ""
-    model: Annotated[str, Field(min_length=1, max_length=1024)] = "demo"
-    seed: Seed = 0
-    steps: Annotated[Steps | None, Field(description="denoising steps; None: the model's own")] = (
-        None
-    )
-    guidance: Guidance | None = None
-    size: Annotated[Size | None, Field(description="pixels a side; None: the model's own")] = None
 
     @field_validator("name")
     @classmethod
@@ -113,23 +127,35 @@ class _Spec(BaseModel):
         raise NotImplementedError
 
 
-class PruneSpec(_Spec):
+class PipelineSpec(_Spec):
+    """A job that runs a model's pipeline: `obstui.plan` can say what it takes."""
+
+    model: Named = "demo"
+    seed: Seed = 0
+    steps: Annotated[Steps | None, Field(description="denoising steps; None: the model's own")] = (
+        None
+    )
+    guidance: Guidance | None = None
+    size: Annotated[Size | None, Field(description="pixels a side; None: the model's own")] = None
+
+
+class PruneSpec(PipelineSpec):
     """Prune one model to one or several sparsities from one calibration."""
 
     kind: Literal["prune"] = "prune"
     sparsity: Sparsities = (0.2,)
     method: Literal["obs", "magnitude"] = "obs"
     prompts: Prompts = ()
-    num_prompts: Annotated[int, Field(ge=1, le=MAX_PROMPTS)] = DEFAULT_PROMPTS["prune"]
+    num_prompts: Annotated[Whole, Field(ge=1, le=MAX_PROMPTS)] = DEFAULT_PROMPTS["prune"]
     timestep_weights: Literal[
         "uniform", "linear_increase", "linear_decrease", "log_increase", "log_decrease"
     ] = "log_decrease"
-    damping: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.01
+    damping: Annotated[Real, Field(gt=0, le=1)] = 0.01
     packages: Packages = 1
-    token_budget: Annotated[int, Field(ge=1, le=100_000)] = 64
+    token_budget: Annotated[Whole, Field(ge=1, le=100_000)] = 64
     allocate: Literal["uniform", "loss"] = "uniform"
     budget: Literal["params", "flops", "ms"] = "params"
-    held_out: Annotated[int, Field(ge=0, le=32)] = 8
+    held_out: Annotated[Whole, Field(ge=0, le=32)] = 8
 
     @model_validator(mode="after")
     def _one_dense_calibration(self) -> PruneSpec:
@@ -143,14 +169,14 @@ class PruneSpec(_Spec):
         return f"{short_model(self.model)} to {levels} % by {self.method}"
 
 
-class GenerateSpec(_Spec):
+class GenerateSpec(PipelineSpec):
     """Paint prompts with a dense model or one of its variants."""
 
     kind: Literal["generate"] = "generate"
     variant: str | None = None
     prompts: Annotated[Prompts, Field(min_length=1)]
     negative: Annotated[str, Field(max_length=10_000)] = ""
-    count: Annotated[int, Field(ge=1, le=1000, description="pictures per prompt")] = 1
+    count: Annotated[Whole, Field(ge=1, le=1000, description="pictures per prompt")] = 1
 
     @property
     def variant_refs(self) -> tuple[str, ...]:
@@ -162,15 +188,15 @@ class GenerateSpec(_Spec):
         return one_line(self.prompts[0], limit=60) + more
 
 
-class CompareSpec(_Spec):
+class CompareSpec(PipelineSpec):
     """Paint the same prompts and seeds with the dense model and its variants, and measure."""
 
     kind: Literal["compare"] = "compare"
-    variants: Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
+    variants: Variants
     prompts: Prompts = ()
-    num_prompts: Annotated[int, Field(ge=1, le=MAX_PROMPTS)] = DEFAULT_PROMPTS["compare"]
+    num_prompts: Annotated[Whole, Field(ge=1, le=MAX_PROMPTS)] = DEFAULT_PROMPTS["compare"]
     negative: Annotated[str, Field(max_length=10_000)] = ""
-    count: Annotated[int, Field(ge=1, le=1000, description="seeds per prompt")] = 1
+    count: Annotated[Whole, Field(ge=1, le=1000, description="seeds per prompt")] = 1
 
     @property
     def variant_refs(self) -> tuple[str, ...]:
@@ -183,11 +209,70 @@ class CompareSpec(_Spec):
         )
 
 
-JobSpec = Annotated[PruneSpec | GenerateSpec | CompareSpec, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[PruneSpec | GenerateSpec | CompareSpec] = TypeAdapter(JobSpec)
+class BenchSpec(PipelineSpec):
+    """Time the dense model and its variants on this machine, one picture after another."""
+
+    kind: Literal["bench"] = "bench"
+    variants: Variants
+    repeats: Annotated[Whole, Field(ge=1, le=100, description="pictures that are timed")] = 5
+    warm_up: Annotated[Whole, Field(ge=0, le=20, description="pictures before those")] = 1
+
+    @property
+    def variant_refs(self) -> tuple[str, ...]:
+        return self.variants
+
+    @property
+    def title(self) -> str:
+        names = ", ".join(short_model(v) for v in self.variants)
+        return f"time {short_model(self.model)} against {names}"
 
 
-def parse(data: dict[str, Any]) -> PruneSpec | GenerateSpec | CompareSpec:
+class ExportSpec(_Spec):
+    """Write a variant for other programs, as the new folder `to` or below the job's own files.
+
+    `base` is what its card tells people to load it into, where the variant does not know or knows
+    it by a name that means nothing elsewhere.
+    """
+
+    kind: Literal["export"] = "export"
+    variant: Named
+    format: Literal["diffusers", "pth", "dense"]
+    to: Named | None = None
+    base: Named | None = None
+
+    @property
+    def variant_refs(self) -> tuple[str, ...]:
+        return (self.variant,)
+
+    @property
+    def title(self) -> str:
+        return f"{short_model(self.variant)} as {self.format}"
+
+
+class ImportSpec(_Spec):
+    """Make a variant of a published file, a whole pickled UNet, without running any of it.
+
+    With `base`, the dense model it was cut from, the units it kept are found again.
+    """
+
+    kind: Literal["import"] = "import"
+    file: Named
+    base: Named | None = None
+
+    @property
+    def title(self) -> str:
+        return f"import {short_model(self.file)}"
+
+
+Spec = PruneSpec | GenerateSpec | CompareSpec | BenchSpec | ExportSpec | ImportSpec
+JobSpec = Annotated[Spec, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[Spec] = TypeAdapter(JobSpec)
+KINDS: Mapping[str, type[BaseModel]] = {
+    spec.model_fields["kind"].default: spec for spec in get_args(Spec)
+}
+
+
+def parse(data: dict[str, Any]) -> Spec:
     """A spec from plain data. Raises BadSpec with one sentence that names every field at fault."""
     try:
         return _ADAPTER.validate_python(data)
@@ -204,7 +289,7 @@ def faults(err: ValidationError) -> list[tuple[str, str]]:
     """pydantic's findings, each as the field at fault ("" for the job as a whole) and words."""
     found = []
     for item in err.errors(include_url=False):
-        path = [str(part) for part in item["loc"] if part not in ("prune", "generate", "compare")]
+        path = [str(part) for part in item["loc"] if part not in KINDS]
         where = ".".join(path)
         what = one_line(item["msg"].removeprefix("Value error, "), limit=200)
         given = (
@@ -233,79 +318,11 @@ def parse_variant_id(text: str) -> tuple[int, float] | None:
     return (int(match["job"]), round(float(match["percent"]) / 100, 4)) if match else None
 
 
+def named_variants(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """The variants that a stored spec names, whatever version wrote it."""
+    return tuple(spec.get("variants") or filter(None, [spec.get("variant")]))
+
+
 def short_model(model: str) -> str:
     """The last part of a path or hub id, safe on one line."""
     return one_line(model.rstrip("/").rsplit("/", 1)[-1], limit=40)
-
-
-def check_model(model: str) -> str:
-    """`model` as the child will find it. Raises NoSuchModel.
-
-    "demo", "owner/name" (a hub id) and "modelscope:owner/name" are taken as they are; a folder
-    needs `model_index.json`, a file must be `.safetensors`; paths become absolute.
-    """
-    if model == "demo":
-        return model
-    path = Path(model).expanduser()
-    shown = one_line(model, limit=120)
-    if path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise NoSuchModel(
-                f"The folder {shown} holds no diffusers pipeline (no model_index.json): "
-                "name the pipeline's own folder."
-            )
-        return str(path.absolute())
-    if path.is_file():
-        if path.suffix != ".safetensors":
-            raise NoSuchModel(f"{shown} is not a .safetensors file: convert it first.")
-        return str(path.absolute())
-    if _HUB_ID.match(model) and not model.startswith((".", "/", "~")):
-        return model
-    raise NoSuchModel(
-        f"No model {shown}: give demo, a hub id (owner/name), modelscope:owner/name, "
-        "a pipeline folder or a .safetensors file."
-    )
-
-
-def check_variant(variant: str) -> str:
-    """A variant's id as it is, or the absolute path of a variant's folder. Raises NoSuchModel,
-    BadSpec.
-
-    Only what can be seen without reading the weights is checked: the files are there, and the
-    weights file is as long as its own header says, so that a truncated download is refused now and
-    not in the middle of the night.
-    """
-    if parse_variant_id(variant):
-        return variant
-    path = Path(variant).expanduser()
-    shown = one_line(variant, limit=120)
-    unet = path if (path / "pruning.json").is_file() else path / "unet"
-    weights = unet / "diffusion_pytorch_model.safetensors"
-    if not (unet / "pruning.json").is_file():
-        raise NoSuchModel(
-            f'No variant {shown}: give an id such as "12@30" or the folder of a variant '
-            "(it holds unet/pruning.json)."
-        )
-    if not weights.is_file():
-        raise NoSuchModel(f"The variant {shown} has no {weights.name}: prune or copy it again.")
-    expected = _safetensors_bytes(weights)
-    if weights.stat().st_size != expected:
-        raise BadSpec(
-            f"The variant {shown} is damaged: {weights.name} has {weights.stat().st_size} bytes, "
-            f"its header says {expected or 'nothing readable'}; copy or prune it again."
-        )
-    return str(path.absolute())
-
-
-def _safetensors_bytes(path: Path) -> int | None:
-    """The length that a safetensors file's own header promises; None if it is unreadable."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= 100 << 20:
-                return None
-            header = json.loads(file.read(length))
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-        return 8 + length + max(ends, default=0)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return None

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from obstui.config import IMAGES, THEMES
 from obstui.errors import Problem
 
 _COMMANDS = {
@@ -18,6 +19,8 @@ _COMMANDS = {
     ),
     "generate": ("obstui.cli.queueing", "Queue pictures with a dense model or a variant."),
     "compare": ("obstui.cli.queueing", "Queue a comparison of the dense model with its variants."),
+    "bench": ("obstui.cli.queueing", "Queue a timing of the dense model and its variants."),
+    "models": ("obstui.cli.models", "Models and variants: list, add, import, export, verify."),
     "plan": ("obstui.cli.plan", "What a job would take: parameters, FLOP, VRAM, disk, time."),
     "submit": ("obstui.cli.submit", "Queue one job or a sweep from a YAML file."),
     "ls": ("obstui.cli.jobs", "List jobs, newest first."),
@@ -35,6 +38,7 @@ _COMMANDS = {
     "gc": ("obstui.cli.gc", "Remove finished jobs' work, old logs, unused Hessians."),
     "doctor": ("obstui.cli.doctor", "What works here, and how to mend the rest."),
     "restore": ("obstui.cli.restore", "Put a backup of the store in its place."),
+    "serve": ("obstui.cli.serve", "The dashboard in a browser, on this computer only."),
     "worker": ("obstui.cli.worker", "Start, stop and inspect the background worker."),
 }
 """Name -> (module, one line of help). The module's object of the same name is the command."""
@@ -69,9 +73,22 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 @click.option("--db", type=click.Path(), help="The store (else OBSTUI_DB, else in OBSTUI_HOME).")
 @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
 @click.option("--readonly", is_flag=True, help="A dashboard that can change nothing.")
+@click.option("--theme", type=click.Choice(THEMES), help="The dashboard's colours.")
+@click.option("--ascii", is_flag=True, help="A dashboard of ASCII characters alone.")
+@click.option(
+    "--low-bandwidth",
+    is_flag=True,
+    help="A dashboard for a bad line: seldom redrawn, few colours, no pixels.",
+)
+@click.option(
+    "--images",
+    type=click.Choice(IMAGES),
+    envvar="OBSTUI_IMAGES",
+    help="How the dashboard draws pictures [default: the best the terminal has].",
+)
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version)
 @click.pass_context
-def cli(ctx: click.Context, db: str | None, debug: bool, readonly: bool) -> None:
+def cli(ctx: click.Context, /, db: str | None, debug: bool, readonly: bool, **_: object) -> None:
     """Queue, watch and compare pruning jobs for Stable Diffusion XL.
 
     Without a command: the dashboard. It starts a worker if none lives; closing it never stops work.

@@ -9,6 +9,9 @@ import click
 
 from obstui.config import Paths
 
+_LOOKS = ("images", "theme", "ascii", "low_bandwidth")
+"""The options of `obstui` itself that are about the dashboard, whatever command opens it."""
+
 
 def open_dashboard(paths: Paths, *, readonly: bool = False, watch: int | None = None) -> None:
     """The dashboard, with job `watch` selected. Without a terminal: say what to use instead."""
@@ -19,5 +22,6 @@ def open_dashboard(paths: Paths, *, readonly: bool = False, watch: int | None = 
         )
     from obstui import tui
 
-    images = click.get_current_context().find_root().params.get("images")
-    tui.run(paths, readonly=readonly, watch=watch, images=images)
+    options = click.get_current_context().find_root().params
+    looks = {name: options[name] for name in _LOOKS if name in options}
+    tui.run(paths, readonly=readonly, watch=watch, **looks)

@@ -11,10 +11,10 @@ import click
 from obstui.cli import output
 from obstui.cli.output import as_dict, emit, json_option, say
 from obstui.config import Paths
-from obstui.options import JobOptions, duration
-from obstui.specs import parse_variant_id
-from obstui.store import JobView, NotFound, Reader
-from obstui.store.views import STATES
+from obstui.options import duration, job_options
+from obstui.specs import named_variants, parse_variant_id
+from obstui.store import JobView, NotFound, Reader, search
+from obstui.store.views import LIVE, STATES, WAITING
 from obstui.text import one_line, plain
 
 
@@ -26,34 +26,57 @@ def _found(reader: Reader, job_id: int) -> JobView:
 
 
 @click.command()
+@click.argument("words", nargs=-1, metavar="[FILTER]...")
 @click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only these.")
 @click.option("--sweep", type=int, help="Only the jobs of this sweep.")
 @click.option("--sweeps", is_flag=True, help="The sweeps instead, each with its jobs counted.")
+@click.option("--queue", is_flag=True, help="What runs, then what waits, the next one first.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 @json_option
 @click.pass_obj
 def ls(
     paths: Paths,
+    words: tuple[str, ...],
     states: tuple[str, ...],
     sweep: int | None,
     sweeps: bool,
+    queue: bool,
     limit: int,
     as_json: bool,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first; or the queue in its order.
+
+    FILTER narrows them: state:failed kind:prune model:demo sweep:3 sparsity>0.2 priority>=2 age<1d
+    took>30m, or any text; every word must hold, -word turns it round. Quote < and > in a shell.
+    """
+    terms = search.parse(" ".join(words))
+    if (queue or sweeps) and terms:
+        raise click.UsageError("A filter goes with neither --queue nor --sweeps.")
+    if queue and (sweeps or states or sweep is not None):
+        raise click.UsageError("--queue is the whole queue: leave the other choices out.")
     if sweeps:
         _list_sweeps(paths, as_json)
+        return
+    if queue:
+        _list_queue(paths, limit, as_json)
         return
     if not paths.db.exists():
         jobs: list[JobView] = []
     else:
         reader = Reader.open(paths)
-        jobs = reader.jobs(states=states or None, sweep=sweep, limit=limit)
+        if states:
+            terms += (search.Term("state", "=", states),)
+        if sweep is not None:
+            terms += (search.Term("sweep", "=", (float(sweep),)),)
+        listing = search.Listing(terms, "id", reverse=True, limit=limit)
+        jobs = list(reader.find(listing).jobs)
         reader.close()
     if as_json:
         emit([as_dict(job) for job in jobs])
+    elif not jobs and terms:
+        say("No job is like that.")
     elif not jobs:
-        say("No jobs yet: obstui demo shows the whole thing, obstui prune queues one.")
+        say(output.NO_JOBS)
     else:
         rows = [
             (str(job.id), job.kind, output.state(job), output.progress(job), output.took(job),
@@ -61,6 +84,35 @@ def ls(
             for job in jobs
         ]  # fmt: skip
         click.echo(output.table(("ID", "KIND", "STATE", "NOW", "TIME", "NAME"), rows, "ID,TIME"))
+        for job in jobs:
+            if job.live and job.blocked:
+                say(f"Job {job.id} stands still: {job.blocked}.")
+
+
+def _list_queue(paths: Paths, limit: int, as_json: bool) -> None:
+    """What is not finished, in the order in which a worker takes it."""
+    jobs: list[JobView] = []
+    if paths.db.exists():
+        with Reader.open(paths) as reader:
+            jobs = reader.in_order((*LIVE, *WAITING))
+    queued = [job.id for job in jobs if job.state == "queued"]
+    places = {job_id: place for place, job_id in enumerate(queued, 1)}
+    shown = jobs[:limit]
+    if as_json:
+        emit([as_dict(job) | {"place": places.get(job.id)} for job in shown])
+    elif not jobs:
+        say("Nothing runs and nothing waits: obstui ls shows what was.")
+    else:
+        rows = [
+            (str(places.get(job.id, "")), str(job.id), job.kind, output.state(job),
+             str(job.priority), job.window or "", one_line(output.title(job), limit=40),
+             output.standstill(job) or output.progress(job))
+            for job in shown
+        ]  # fmt: skip
+        head = ("PLACE", "ID", "KIND", "STATE", "PRIORITY", "WINDOW", "NAME", "NOW")
+        click.echo(output.table(head, rows, "PLACE,ID,PRIORITY"))
+        if len(jobs) > limit:
+            say(f"And {len(jobs) - limit} more: --limit {len(jobs)} shows all.")
 
 
 def _list_sweeps(paths: Paths, as_json: bool) -> None:
@@ -89,14 +141,16 @@ def _as_file(job: JobView, needs: list[int]) -> str:
     """A job as a file for `obstui submit`."""
     from obstui.job_files import as_yaml
 
-    refs = job.spec.get("variants") or [job.spec.get("variant") or ""]
-    makers = {named[0] for named in map(parse_variant_id, refs) if named}
-    options = JobOptions(
-        priority=job.priority,
-        held=job.state == "held",
-        window=job.window,
-        max_runtime=job.max_runtime,
-        after=tuple(str(parent) for parent in needs if parent not in makers),
+    refs = map(parse_variant_id, named_variants(job.spec))
+    makers = {named[0] for named in refs if named}
+    options = job_options(
+        {
+            "priority": job.priority,
+            "held": job.state == "held",
+            "window": job.window,
+            "max_runtime": duration(job.max_runtime) if job.max_runtime else None,
+            "after": [str(parent) for parent in needs if parent not in makers],
+        }
     )
     return as_yaml(job.spec, options)
 
@@ -112,17 +166,26 @@ def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
     job = _found(reader, job_id)
     attempts = reader.attempts(job_id)
     needs = reader.needs(job_id)
+    facts = reader.events(job_id, attempt=job.attempt, kinds=["note"])
+    notes = list(dict.fromkeys(str(fact.payload.get("text", "")) for fact in facts))
     reader.close()
     if as_file:
         click.echo(_as_file(job, needs), nl=False)
         return
     if as_json:
-        emit({**as_dict(job), "log": str(paths.log(job.ulid, job.attempt)) if attempts else None})
+        emit(
+            {
+                **as_dict(job),
+                "log": str(paths.log(job.ulid, job.attempt)) if attempts else None,
+                "notes": notes,
+            }
+        )
         return
     lines = [
         ("job", f"{job.id}  {output.title(job)}"),
+        ("asks", _asked(job)),
         ("state", output.state(job) + (f" ({job.reason})" if job.reason else "")),
-        ("waits", job.blocked or ""),
+        ("waits", output.standstill(job)),
         ("now", output.progress(job)),
         ("error", job.error or ""),
         ("time", output.took(job)),
@@ -132,6 +195,7 @@ def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
         ("after", ", ".join(f"job {parent}" for parent in needs)),
         ("sweep", str(job.sweep_id or "")),
         ("files", str(paths.job(job.ulid)) if attempts else ""),
+        *(("note", note) for note in notes),
     ]
     for name, value in lines:
         if value:
@@ -141,22 +205,57 @@ def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
         click.echo("\n" + variant_table(result["variants"]))
     if result.get("models"):
         click.echo("\n" + model_table(result["models"], result.get("reseed")))
+    if result.get("latency"):
+        click.echo("\n" + latency_table(result["latency"]))
+    if result.get("export"):
+        click.echo("\n" + export_table(result["export"]))
     if result.get("images"):
         count = len(result["images"])
         click.echo(f"\n{count} picture{'s' if count > 1 else ''} below {paths.output(job.ulid)}")
 
 
+def _asked(job: JobView) -> str:
+    """The settings that tell one pruning job from another; nothing for other kinds."""
+    spec = job.spec
+    if job.kind != "prune" or spec.get("method") != "obs":
+        return ""
+    parts = [
+        f"{spec['num_prompts']} prompts",
+        f"{spec['steps']} steps" if spec.get("steps") else "",
+        f"size {spec['size']}" if spec.get("size") else "",
+        f"weights {spec['timestep_weights']}",
+        f"damping {spec['damping']:g}",
+        f"{spec['packages']} packages" if spec["packages"] > 1 else "",
+        f"allocated by loss at equal {spec['budget']}" if spec["allocate"] == "loss" else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
 def variant_table(variants: Iterable[dict[str, Any]]) -> str:
     """A prune job's variants: errors of the layers on the calibration prompts and on held-out
     ones, and of the UNet's prediction on these."""
+    variants = list(variants)
     rows = [
-        (v["id"], f"{v['sparsity']:.0%}", output.count(v["params"]), output.size(v["size_bytes"]),
+        (v["id"], f"{v['sparsity'] * 100:g}%", _removed(v), output.count(v["params"]),
+         output.size(v["size_bytes"]),
          _number(v.get("mean_error"), ".3f"), _number(v.get("held_out_error"), ".3f"),
          _number(v.get("noise_error"), ".1e"), v["path"])
         for v in variants
     ]  # fmt: skip
-    head = ("VARIANT", "SPARSITY", "PARAMS", "SIZE", "ERROR", "HELD OUT", "NOISE", "PATH")
-    return output.table(head, rows, ",".join(head[1:-1]))
+    head = ("VARIANT", "SPARSITY", "REMOVED", "PARAMS", "SIZE", "ERROR", "HELD OUT", "NOISE",
+            "PATH")  # fmt: skip
+    words = (
+        "\nERROR is the layers' mean relative error on the calibration's prompts, HELD OUT on "
+        "other prompts; NOISE that of the UNet's prediction there."
+    )
+    measured = any(v.get("mean_error") is not None for v in variants)
+    return output.table(head, rows, ",".join(head[1:-1])) + (words if measured else "")
+
+
+def _removed(variant: dict[str, Any]) -> str:
+    """The share of the dense parameters that is gone."""
+    dense = variant.get("dense_params")
+    return f"{1 - variant['params'] / dense:.1%}" if dense else "–"
 
 
 def model_table(models: Iterable[dict[str, Any]], reseed: dict[str, Any] | None = None) -> str:
@@ -185,6 +284,41 @@ def model_table(models: Iterable[dict[str, Any]], reseed: dict[str, Any] | None 
     return text
 
 
+def latency_table(rows: Iterable[dict[str, Any]]) -> str:
+    """A benchmark's rows, the dense model first: medians, and quartiles as the spread."""
+    rows = list(rows)
+    dense = rows[0]
+
+    def spread(row: dict[str, Any], what: str, form: str) -> str:
+        return f"{row[f'{what}_low']:{form}}–{row[f'{what}_high']:{form}}"
+
+    cells = [
+        (r["model"], f"{r['sparsity']:.0%}", output.count(r["params"]),
+         f"{r['step_ms']:.1f} ms", spread(r, "step_ms", ".1f"),
+         f"{r['image_s']:.3f} s", spread(r, "image_s", ".3f"),
+         f"{dense['step_ms'] / r['step_ms']:.2f}x", f"{r['ideal']:.2f}x" if r["ideal"] else "–",
+         output.size(r["peak_bytes"]) if r["peak_bytes"] is not None else "–")
+        for r in rows
+    ]  # fmt: skip
+    head = (
+        "MODEL", "SPARSITY", "PARAMS", "STEP", "QUARTILES", "PICTURE", "QUARTILES", "FASTER",
+        "BY FLOP", "PEAK VRAM",
+    )  # fmt: skip
+    return (
+        output.table(head, cells, ",".join(head[1:]))
+        + f"\nMedians of {dense['repeats']} pictures of {dense['size']} x {dense['size']} in "
+        f"{dense['steps']} steps, {dense['dtype']}, on {one_line(dense['device'], limit=80)}. "
+        "FASTER is a step against the dense one's; BY FLOP is what fewer operations alone can give."
+    )
+
+
+def export_table(export: dict[str, Any]) -> str:
+    """The files of an exported variant."""
+    rows = [(f["name"], output.size(f["size_bytes"]), f["sha256"]) for f in export["files"]]
+    words = f"{export['variant']} as {export['format']} in {one_line(export['folder'])}"
+    return words + "\n" + output.table(("FILE", "SIZE", "SHA256"), rows, "SIZE")
+
+
 def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
@@ -200,7 +334,11 @@ def logs(paths: Paths, job_id: int, attempt: int | None, follow: bool) -> None:
     job = _found(reader, job_id)
     path = paths.log(job.ulid, attempt or job.attempt)
     if not follow and not path.exists():
-        raise NotFound(f"Job {job_id} has no log yet: it is {job.state}.")
+        if attempt is not None and attempt != job.attempt:
+            raise NotFound(
+                f"Job {job_id} has no log of attempt {attempt}: its newest is {job.attempt}."
+            )
+        raise NotFound(f"Job {job_id} has no log yet: its state is {job.state}.")
     if not follow and not path.stat().st_size:
         say(f"The log of job {job_id} is empty: its process had nothing to say.")
     offset = 0

@@ -26,6 +26,9 @@ def emit(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+NO_JOBS = "No jobs yet: obstui demo shows the whole thing, obstui prune queues one."
+
+
 def as_dict(job: JobView) -> dict[str, Any]:
     """A job with the keys that other tools rely on."""
     return {
@@ -75,6 +78,13 @@ def progress(job: JobView) -> str:
         return ""
     now = job.progress
     return f"{one_line(now.get('phase', ''))} {now.get('done', 0)}/{now.get('total', 0)}"
+
+
+def standstill(job: JobView) -> str:
+    """Why a job does not go on by itself, and what lets it; nothing for one that does."""
+    if job.state in ("held", "paused"):
+        return f"until obstui resume {job.id}"
+    return job.blocked or ""
 
 
 def duration(seconds: float) -> str:

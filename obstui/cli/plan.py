@@ -11,6 +11,8 @@ import click
 from obstui import plan as plans
 from obstui.cli import output
 from obstui.cli.queueing import (
+    bench_options,
+    bench_spec,
     compare_options,
     compare_spec,
     generate_options,
@@ -65,6 +67,15 @@ def generate(paths: Paths, /, vram: float | None, as_json: bool, **options: Any)
 def compare(paths: Paths, /, vram: float | None, as_json: bool, **options: Any) -> None:
     """Plan a comparison of the dense model with its variants."""
     _show(paths, plans.make(compare_spec(**options), vram), as_json)
+
+
+@plan.command()
+@bench_options
+@_plan_options
+@click.pass_obj
+def bench(paths: Paths, /, vram: float | None, as_json: bool, **options: Any) -> None:
+    """Plan a timing of the dense model and its variants."""
+    _show(paths, plans.make(bench_spec(**options), vram), as_json)
 
 
 def _show(paths: Paths, found: Plan, as_json: bool) -> None:
@@ -167,7 +178,10 @@ def _memory(found: Plan) -> str:
     ]
     how = [f"batch {choice.batch}"]
     if choice.groups > 1:
-        how.append(f"Hessians in {choice.groups} groups, one pass over all prompts each")
+        how.append(
+            f"Hessians in {choice.groups} groups, one pass over all prompts each; "
+            "the job chooses this by itself from what is free"
+        )
     if choice.offload == "model":
         how.append("text encoders, UNet and VAE take turns on it")
     return (

@@ -1,4 +1,4 @@
-"""prune, generate, compare: a validated spec becomes a job."""
+"""prune, generate, compare, bench: a validated spec becomes a job."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from obstui.cli.jobs import latency_table
 from obstui.cli.output import as_dict, emit, json_option, say, title
 from obstui.config import Paths
+from obstui.lookup import checked
 from obstui.options import JobOptions, job_options
 from obstui.prompt_files import read_prompts
 from obstui.specs import (
@@ -18,19 +20,15 @@ from obstui.specs import (
     DEFAULT_PROMPTS,
     METHODS,
     TIMESTEP_WEIGHTS,
-    CompareSpec,
-    GenerateSpec,
+    ImportSpec,
     PruneSpec,
-    check_model,
-    check_variant,
-    parse,
+    Spec,
     variant_id,
 )
 from obstui.store import JobView, Reader, Store
 from obstui.text import one_line
 
 Command = Callable[..., Any]
-Spec = PruneSpec | GenerateSpec | CompareSpec
 
 _model_options = (
     click.option("--name", default="", help="A label of your own."),
@@ -42,7 +40,8 @@ _model_options = (
         "--model",
         default="demo",
         show_default=True,
-        help="demo, a hub id, modelscope:ID, a folder or a .safetensors file.",
+        help="demo, a hub id, modelscope:ID, a folder, a .safetensors file, or a name of yours "
+        "(obstui models add).",
     ),
 )
 _prompt_file = click.Path(path_type=Path)
@@ -102,7 +101,16 @@ compare_options = _with(
     ),
     *_model_options,
 )
-_queue_options = _with(
+bench_options = _with(
+    click.option("--warm-up", type=int, default=1, show_default=True,
+                 help="Pictures before those that count."),
+    click.option("--repeats", type=int, default=5, show_default=True, help="Pictures timed."),
+    click.option(
+        "--variants", required=True, help='Ids or folders, comma separated: "12@10,12@30".'
+    ),
+    *_model_options,
+)  # fmt: skip
+queue_options = _with(
     click.option("--after", metavar="ID,...", help="Start only after these jobs have succeeded."),
     click.option("--max-runtime", metavar="8h", help="Fail an attempt that runs longer."),
     click.option("--window", metavar="23:00-07:00", help="Run only in these hours."),
@@ -115,33 +123,46 @@ _queue_options = _with(
 
 @click.command()
 @prune_options
-@_queue_options
+@queue_options
 @click.pass_obj
 def prune(paths: Paths, /, **options: Any) -> None:
     """Queue a pruning job: one calibration, one or more sparsities."""
-    _queue(paths, prune_spec, options)
+    queue(paths, prune_spec, options)
 
 
 @click.command()
 @generate_options
-@_queue_options
+@queue_options
 @click.pass_obj
 def generate(paths: Paths, /, **options: Any) -> None:
     """Queue pictures with a dense model or a variant."""
-    _queue(paths, generate_spec, options)
+    queue(paths, generate_spec, options)
 
 
 @click.command()
 @compare_options
-@_queue_options
+@queue_options
 @click.pass_obj
 def compare(paths: Paths, /, **options: Any) -> None:
     """Queue a comparison of the dense model with its variants: same prompts, same seeds."""
-    _queue(paths, compare_spec, options)
+    queue(paths, compare_spec, options)
+
+
+@click.command()
+@bench_options
+@queue_options
+@click.pass_obj
+def bench(paths: Paths, /, **options: Any) -> None:
+    """Queue a timing of the dense model and its variants: per step, per picture, memory."""
+    queue(paths, bench_spec, options)
 
 
 def prune_spec(prompts: Path | None, num_prompts: int | None, **options: Any) -> Spec:
-    """The job that `prune_options` describe. Raises BadSpec, NoSuchModel; so do the next two."""
+    """The job that `prune_options` describe. Raises BadSpec, NoSuchModel; so do the next three."""
+    if options["budget"] != "params" and options["allocate"] != "loss":
+        raise click.UsageError("--budget is for --allocate loss: give both, or neither.")
+    if options["method"] != "obs" and options["packages"] not in ("auto", "1"):
+        raise click.UsageError("--packages is for --method obs: magnitude needs no calibration.")
     if prompts:
         options["prompts"] = _read(
             prompts, DEFAULT_PROMPTS["prune"] if num_prompts is None else num_prompts
@@ -166,7 +187,7 @@ def compare_spec(
     variants: str, prompts: Path | None, num_prompts: int | None, **options: Any
 ) -> Spec:
     """The job that `compare_options` describe."""
-    options["variants"] = [v.strip() for v in variants.split(",") if v.strip()]
+    options["variants"] = _names(variants)
     if prompts:
         options["prompts"] = _read(prompts, num_prompts)
     if prompts or num_prompts is not None:
@@ -174,39 +195,51 @@ def compare_spec(
     return checked({"kind": "compare", **options})
 
 
+def bench_spec(variants: str, **options: Any) -> Spec:
+    """The job that `bench_options` describe."""
+    return checked({"kind": "bench", "variants": _names(variants), **options})
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
 def _read(path: Path, first: int | None) -> tuple[str, ...]:
     if first is not None and first < 1:
         raise click.UsageError(f"--num-prompts {first}: take at least 1.")
     found = read_prompts(path, first)
+    if found.unnamed:
+        say(
+            f"{one_line(path, limit=120)} names no column caption, text or prompt: its first is "
+            f"taken, beginning with {one_line(found.prompts[0], limit=60)!r}."
+        )
     if found.skipped:
         say(f"Skipped prompts of {one_line(path, limit=120)}: {found.skipped}.")
     return found.prompts
 
 
-def checked(data: dict[str, Any]) -> Spec:
-    """A spec whose model and variant folders exist. Raises BadSpec, NoSuchModel."""
-    spec = parse(data)
-    update: dict[str, Any] = {"model": check_model(spec.model)}
-    if isinstance(spec, CompareSpec):
-        update["variants"] = tuple(check_variant(v) for v in spec.variants)
-    elif isinstance(spec, GenerateSpec) and spec.variant:
-        update["variant"] = check_variant(spec.variant)
-    return spec.model_copy(update=update)
-
-
-def _queue(paths: Paths, spec_of: Callable[..., Spec], given: dict[str, Any]) -> None:
+def queue(paths: Paths, spec_of: Callable[..., Spec], given: dict[str, Any]) -> None:
+    """Queue the job that `spec_of` makes of the options given, `queue_options` among them; say so,
+    and wait for it if asked to."""
     wait, as_json = given.pop("wait"), given.pop("as_json")
+    if wait and given["held"]:
+        raise click.UsageError("A held job does not start by itself: leave out --held or --wait.")
     said = {name: given.pop(name) for name in JobOptions.model_fields}
     options = job_options({name: value for name, value in said.items() if value is not None})
     spec = spec_of(**given)
+    _check_tokens(spec)
     with Store.open(paths.ensure()) as store:
         job = store.enqueue(spec, options=options)
     if not as_json:
         say(f"Queued as job {job.id}: {title(job)}.")
         if isinstance(spec, PruneSpec):
             say(f"Its variants will be {', '.join(variant_id(job.id, s) for s in spec.sparsity)}.")
+        elif isinstance(spec, ImportSpec) and not wait:
+            say(f"Its variant gets its name once the file is read: obstui show {job.id}.")
     if wait:
         job = _waited(paths, job.id, quiet=as_json)
+        if not as_json:
+            _tell_made(job)
     if as_json:
         emit(as_dict(job))
     elif not wait and not _worker_lives(paths):
@@ -215,12 +248,29 @@ def _queue(paths: Paths, spec_of: Callable[..., Spec], given: dict[str, Any]) ->
         raise click.exceptions.Exit(1)
 
 
+def _check_tokens(spec: Spec) -> None:
+    from obstui.plan import check_tokens
+
+    check_tokens(spec)
+
+
 def _waited(paths: Paths, job_id: int, *, quiet: bool) -> JobView:
     from obstui.cli.watch import follow
     from obstui.worker.launch import start
 
     start(paths)
     return follow(paths, [job_id], quiet=quiet)[0]
+
+
+def _tell_made(job: JobView) -> None:
+    """What came of a job that was waited for, where its files or its name tell it."""
+    result = job.result or {}
+    if result.get("variants"):
+        say(f"Made {', '.join(str(variant['id']) for variant in result['variants'])}.")
+    if result.get("export"):
+        say(f"Wrote {result['export']['folder']}.")
+    if result.get("latency"):
+        click.echo(latency_table(result["latency"]))
 
 
 def _worker_lives(paths: Paths) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from obstui.cli import output
-from obstui.cli.output import emit, json_option
+from obstui.cli.output import emit, json_option, say
 from obstui.config import Paths
 from obstui.options import seconds
 from obstui.report import SEEN, Report, collect, shares
@@ -68,6 +68,12 @@ def report(
         back = None if since is None else seconds(since)
     except ValueError as err:
         raise click.UsageError(f"--since {one_line(since, limit=40)}: {err}.") from None
+    if not paths.db.exists():
+        if as_json:
+            emit(_as_dict(Report(now - FIRST_LOOK if back is None else now - back, now)))
+        else:
+            say(output.NO_JOBS)
+        return
     with Reader.open(paths) as reader:
         seen = reader.setting(SEEN)
         known = isinstance(seen, (int, float)) and 0 < seen <= now

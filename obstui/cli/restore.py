@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -14,11 +15,12 @@ from obstui.store.reader import held
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--yes", is_flag=True, help="Do not ask, though the store is sound.")
 @click.pass_obj
-def restore(paths: Paths, file: Path | None) -> None:
+def restore(paths: Paths, file: Path | None, yes: bool) -> None:
     """Put a backup in the store's place; the file that is there is set aside.
 
-    Without FILE: the newest good one.
+    Without FILE: the newest good one. Asks before it undoes anything that a sound store holds.
     """
     busy = [lock for lock in (paths.home / "locks").glob("*.lock") if held(lock)]
     if busy:
@@ -28,8 +30,22 @@ def restore(paths: Paths, file: Path | None) -> None:
     copy = file or backup.newest_good(paths.db)
     if copy is None:
         raise NotFound(f"There is no good backup of {paths.db}: name a file of your own.")
+    copy = copy.absolute()
+    lost, older = backup.undone(paths.db, copy)
+    if (lost or older) and not yes:
+        _ask(copy, lost, older)
     try:
-        aside = backup.restore(paths.ensure(), copy.absolute())
+        aside = backup.restore(paths.ensure(), copy)
     except OSError as err:
         raise StoreError(f"Cannot restore {copy}: {err.strerror}.") from err
     say(f"The store is back as of {copy.name}." + (f" Set aside: {aside}" if aside else ""))
+
+
+def _ask(copy: Path, lost: int, older: int) -> None:
+    """Raises UsageError where nobody can answer, Abort at a no."""
+    parts = [f"{lost} job{'s' * (lost > 1)} that it does not know"] if lost else []
+    parts += [f"what has become of {older} more since"] if older else []
+    what = f"The store is sound, and {copy.name} is older: it undoes {' and '.join(parts)}"
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{what}. Give --yes to go back to it all the same.")
+    click.confirm(f"{what}. Go back to it?", abort=True, err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,9 +12,10 @@ import click
 from obstui.cli.output import as_dict, emit, json_option, say
 from obstui.config import Paths
 from obstui.errors import Problem
+from obstui.retention import forget
 from obstui.specs import BadSpec
 from obstui.store import JobView, NotFound, Reader, Store
-from obstui.store.stops import QUEUE
+from obstui.store.stops import BY_HAND, QUEUE
 from obstui.store.views import STATES
 from obstui.text import one_line
 
@@ -137,7 +137,7 @@ def pause(
     if ids or state or sweep is not None:
         raise click.UsageError("--queue is the whole queue: leave the jobs out.")
     with Store.open(paths.ensure()) as store:
-        store.stop(QUEUE, "by hand; obstui resume --queue lets it go on", urgent=now)
+        store.stop(QUEUE, BY_HAND, urgent=now)
     say("The queue is paused; " + ("running jobs stop." if now else "running jobs end as usual."))
 
 
@@ -259,6 +259,5 @@ def rm(paths: Paths, ids: Any, state: str | None, sweep: int | None, yes: bool) 
                 raise click.UsageError("Nobody is there to ask: give --yes to remove them.")
             click.confirm(f"Remove {len(jobs)} job(s) with all their files?", abort=True, err=True)
         for job in reversed(jobs):  # those that need others before the others
-            store.remove(job.id)
-            shutil.rmtree(paths.job(job.ulid), ignore_errors=True)
+            forget(store, job.id)
             say(f"Removed job {job.id}.")

@@ -1,6 +1,7 @@
 """The queue in SQLite: `Store` writes, `Reader` reads; neither hands out a row or a session."""
 
 from obstui.store.errors import NotFound, Refused, StoreError
+from obstui.store.images import ImageFilter, ImageView
 from obstui.store.queue import Store
 from obstui.store.reader import Reader
 from obstui.store.views import (
@@ -27,6 +28,8 @@ __all__ = [
     "AttemptView",
     "Claim",
     "EventView",
+    "ImageFilter",
+    "ImageView",
     "JobView",
     "NotFound",
     "Notice",

@@ -128,17 +128,38 @@ def way_back(db: Path) -> str:
     return f"The newest good backup is of {made}: obstui restore {good}"
 
 
+def _usable(db: Path, copy: Path) -> None:
+    """Raises NotFound, Refused (not a sound backup)."""
+    if not copy.is_file():
+        raise NotFound(f"There is no backup {copy}: name a file from {folder(db)}.")
+    wrong = fault(copy)
+    if wrong is not None:
+        raise Refused(f"The backup {copy} cannot be used: {wrong}")
+
+
+def undone(db: Path, copy: Path) -> tuple[int, int]:
+    """What a restore would undo of a store that is sound: how many jobs the backup does not know,
+    and of how many it knows an earlier state. None of a damaged store: there is nothing to keep.
+    Raises NotFound, Refused (not a sound backup), StoreError."""
+    _usable(db, copy)
+    if not db.exists() or fault(db) is not None:
+        return 0, 0
+    found: list[dict[str, int]] = []
+    for file in (db, copy):
+        with in_words(file), closing(connect(file, wait=READER_WAITS)) as conn:
+            found.append(dict(conn.execute("SELECT ulid, version FROM job").fetchall()))
+    now, then = found
+    changed = sum(now[ulid] != then[ulid] for ulid in now.keys() & then.keys())
+    return len(now.keys() - then.keys()), changed
+
+
 def restore(paths: Paths, copy: Path) -> Path | None:
     """Put a backup in the store's place; the file that was there is set aside, its name returned.
 
     The caller makes sure that no worker runs. Raises NotFound, Refused (not a sound backup),
     StoreError, OSError.
     """
-    if not copy.is_file():
-        raise NotFound(f"There is no backup {copy}: name a file from {folder(paths.db)}.")
-    wrong = fault(copy)
-    if wrong is not None:
-        raise Refused(f"The backup {copy} cannot be used: {wrong}")
+    _usable(paths.db, copy)
     aside = None
     with sole_preparer(paths):
         draft = paths.db.with_name(f".{paths.db.name}.new")

@@ -18,13 +18,13 @@ from obstui.specs import (
     JobSpec,
     parse,
     parse_variant_id,
-    percent,
+    variant_id,
 )
 from obstui.store.connection import Access
 from obstui.store.errors import NotFound, Refused
 from obstui.store.reader import view_jobs
 from obstui.store.tables import dependencies, jobs, sweeps
-from obstui.store.transitions import BROKEN, find, record_state
+from obstui.store.transitions import BROKEN, JobRow, find, record_state
 from obstui.store.views import WAITING, JobView
 from obstui.text import one_line
 
@@ -76,6 +76,7 @@ def parents(conn: Connection, spec: JobSpec, after: Sequence[str] = ()) -> list[
         named = parse_variant_id(ref)
         if named is not None:
             found.add(_maker(conn, ref, *named))
+            _check_model(find(conn, named[0]), ref, spec)
     for name in after:
         parent = find(conn, int(name))
         if parent.state in BROKEN:
@@ -89,20 +90,43 @@ def _maker(conn: Connection, ref: str, job_id: int, sparsity: float) -> int:
         parent = find(conn, job_id)
     except NotFound:
         raise NotFound(f"There is no variant {ref}: no job {job_id} exists.") from None
-    if parent.kind != "prune":
+    if parent.kind not in ("prune", "import"):
         raise NotFound(
-            f"There is no variant {ref}: job {job_id} is a {parent.kind} job, "
-            "and only prune jobs make variants."
+            f"There is no variant {ref}: job {job_id} is of kind {parent.kind}, "
+            "and only prune and import jobs make variants."
         )
-    levels = parent.spec["sparsity"]
-    if sparsity not in [round(level, 4) for level in levels]:
-        made = ", ".join(f"{job_id}@{percent(level)}" for level in levels)
-        raise NotFound(f"There is no variant {ref}: job {job_id} makes {made}.")
+    made = promised(parent)
+    if made is not None and sparsity not in made:
+        names = ", ".join(variant_id(job_id, level) for level in made)
+        has = f"job {job_id} makes {names}" if names else f"those of job {job_id} were removed"
+        raise NotFound(f"There is no variant {ref}: {has}.")
     if parent.state in BROKEN:
         raise Refused(
             f"The variant {ref} will not be made: job {job_id} is {parent.state}; retry it first."
         )
     return job_id
+
+
+def _check_model(maker: JobRow, ref: str, spec: JobSpec) -> None:
+    """Raises Refused for a variant of the demo model in another model, or the reverse. Two names
+    that are not "demo" may well stand for one model: the job itself compares the architectures."""
+    model = getattr(spec, "model", None)
+    cut_from = maker.spec.get("model") or maker.spec.get("base")
+    if model and cut_from and model != cut_from and "demo" in (model, cut_from):
+        raise Refused(
+            f"The variant {ref} is cut from {one_line(cut_from, limit=120)}, this job's model is "
+            f"{one_line(model, limit=120)}: give the same --model."
+        )
+
+
+def promised(job: JobRow) -> list[float] | None:
+    """The sparsities of the variants that a job has made and that are still there, or else will
+    make. None while nobody can tell: what an import makes is known once the file was read."""
+    made = (job.result or {}).get("variants")
+    if made is None:
+        levels = job.spec.get("sparsity")
+        return None if levels is None else [round(level, 4) for level in levels]
+    return [round(variant["sparsity"], 4) for variant in made]
 
 
 def depend(conn: Connection, job_id: int, on: Sequence[int]) -> None:
@@ -152,8 +176,11 @@ class Enqueueing(Access):
         given = options or JobOptions(priority=priority, held=held)
         return self.enqueue_all([NewJob(spec, given)])[0]
 
-    def enqueue_all(self, new: Sequence[NewJob], *, sweep: str | None = None) -> list[JobView]:
-        """Queue several jobs, all or none; with `sweep`, as one sweep of that name.
+    def enqueue_all(
+        self, new: Sequence[NewJob], *, sweep: str | None = None, keep: bool = True
+    ) -> list[JobView]:
+        """Queue several jobs, all or none; with `sweep`, as one sweep of that name. Without `keep`
+        none: it is only tried.
 
         Raises NotFound, Refused as `enqueue` does, and when there are too many at once.
         """
@@ -178,11 +205,19 @@ class Enqueueing(Access):
                 sweep_id = conn.execute(insert(sweeps).values(row).returning(sweeps.c.id)).scalar()
             ids: list[int] = []
             for job in new:
-                ids.append(self._insert(conn, job, ids, sweep_id))
+                try:
+                    ids.append(self._insert(conn, job, ids, sweep_id))
+                except (NotFound, Refused) as err:
+                    if not job.origin:
+                        raise
+                    raise type(err)(f"{job.origin}: {err}") from None
             rows = [find(conn, job_id) for job_id in ids]
             # Inside the transaction: nothing may fail after the commit, or the caller would ask
             # again.
-            return view_jobs(conn, rows, self.paths, self._clock())
+            views = view_jobs(conn, rows, self.paths, self._clock())
+            if not keep:
+                conn.rollback()
+            return views
 
     def _insert(
         self, conn: Connection, job: NewJob, ids: Sequence[int], sweep_id: int | None

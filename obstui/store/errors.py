@@ -21,3 +21,9 @@ class Refused(StoreError):
     """The job's state does not allow the change."""
 
     exit_code = 2
+
+
+class BadFilter(Problem):
+    """What was typed is no filter."""
+
+    exit_code = 2

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from obstui.specs import parse_variant_id
+from obstui.specs import named_variants, parse_variant_id
 from obstui.store.connection import Access
 from obstui.store.reader import view_jobs
 from obstui.store.stops import stopped
@@ -161,8 +161,7 @@ class Ownership(Access):
             )
             change = ("queued", "starting")
             record_state(conn, job.id, job.attempt, change, reason=None, who=worker, now=now)
-            refs = job.spec.get("variants") or filter(None, [job.spec.get("variant")])
-            folders = _folders(conn, job.id, tuple(refs))
+            folders = _folders(conn, job.id, named_variants(job.spec))
         return Claim(job.id, job.ulid, job.attempt, worker, device, job.spec, folders)
 
     @contextmanager

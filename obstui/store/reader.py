@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, Row, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, case, func, or_, select
 
 from obstui.config import Paths
 from obstui.store.connection import Access, bring_up_to_date, reader_engine
+from obstui.store.images import ImageFilter, ImageView, read_images
+from obstui.store.search import Found, Listing, Term, condition, order
 from obstui.store.tables import (
     attempts,
     dependencies,
@@ -24,6 +28,7 @@ from obstui.store.tables import (
     workers,
 )
 from obstui.store.views import (
+    LIVE,
     STATES,
     AttemptView,
     EventView,
@@ -49,6 +54,8 @@ _AFTER = {
     "exit_code": "a failure",
     "timeout": "it took too long",
 }
+
+WORKER_GONE = "its worker is gone: obstui worker start lets it go on"
 
 
 class Reader(Access):
@@ -87,6 +94,46 @@ class Reader(Access):
             rows = conn.execute(query.limit(limit).offset(offset)).all()
             return view_jobs(conn, rows, self.paths, self._clock())
 
+    def find(self, listing: Listing) -> Found:
+        """One stretch of the jobs that a filter fits, sorted over the whole table. The listing of
+        the answer says where the stretch begins."""
+        now = self._clock()
+        fits, keys = (
+            condition(listing.terms, now),
+            order(listing.sort, reverse=listing.reverse, now=now),
+        )
+        with self._read() as conn:
+            count = select(func.count()).select_from(jobs).where(fits)
+            total = conn.execute(count).scalar_one()
+            offset = listing.offset
+            if listing.around is not None:
+                places = func.row_number().over(order_by=keys).label("place")
+                numbered = select(jobs.c.id, places).where(fits).subquery()
+                query = select(numbered.c.place).where(numbered.c.id == listing.around)
+                place = conn.execute(query).scalar_one_or_none()
+                if place is not None and not offset < place <= offset + listing.limit:
+                    offset = place - 1 - listing.limit // 2
+            offset = max(0, min(offset, total - listing.limit))
+            page = select(jobs.c.id).where(fits).order_by(*keys).limit(listing.limit).offset(offset)
+            ids = conn.execute(page).scalars().all()
+            views = {job.id: job for job in self._views(conn, ids)}
+        found = tuple(views[job_id] for job_id in ids if job_id in views)
+        return Found(replace(listing, offset=offset, around=None), found, total)
+
+    def states(
+        self, terms: Sequence[Term] = (), *, among: Collection[int] | None = None
+    ) -> dict[int, str]:
+        """All jobs that a filter fits, or those of them that are named, and their states."""
+        query = select(jobs.c.id, jobs.c.state).where(condition(terms, self._clock()))
+        if among is not None:
+            query = query.where(_among(among))
+        with self._read() as conn:
+            return dict(conn.execute(query).tuples().all())
+
+    def _views(self, conn: Connection, ids: Collection[int]) -> list[JobView]:
+        rows = conn.execute(select(jobs).where(_among(ids))).all()
+        return view_jobs(conn, rows, self.paths, self._clock())
+
     def job(self, job_id: int) -> JobView | None:
         """One job; None if it does not exist."""
         if not 0 < job_id < 2**63:
@@ -94,6 +141,17 @@ class Reader(Access):
         with self._read() as conn:
             rows = conn.execute(select(jobs).where(jobs.c.id == job_id)).all()
             return next(iter(view_jobs(conn, rows, self.paths, self._clock())), None)
+
+    def succeeded(self, kind: str, model: str, *, limit: int) -> list[JobView]:
+        """The jobs of a kind with a model that succeeded last."""
+        query = select(jobs).where(
+            jobs.c.state == "succeeded",
+            jobs.c.kind == kind,
+            func.json_extract(jobs.c.spec, "$.model") == model,
+        )
+        with self._read() as conn:
+            rows = conn.execute(query.order_by(jobs.c.id.desc()).limit(limit)).all()
+            return view_jobs(conn, rows, self.paths, self._clock())
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state; every state has an entry."""
@@ -134,6 +192,11 @@ class Reader(Access):
         with self._read() as conn:
             return [EventView(**row._mapping) for row in conn.execute(query).all()]
 
+    def images(self, wanted: ImageFilter | None = None, *, limit: int) -> list[ImageView]:
+        """The pictures of all jobs, the newest job's first."""
+        with self._read() as conn:
+            return read_images(conn, wanted or ImageFilter(), limit)
+
     def attempts(self, job_id: int) -> list[AttemptView]:
         """A job's attempts, oldest first."""
         columns = [attempts.c[name] for name in AttemptView.__dataclass_fields__]
@@ -162,6 +225,26 @@ class Reader(Access):
         with self._read() as conn:
             return _stops(conn, self._clock())
 
+    def nobody_serves(self) -> str | None:
+        """Why no worker would take any job now; None if one would."""
+        with self._read() as conn:
+            return _nobody_serves(conn, self.paths, self._clock())
+
+    def ahead(self, job_id: int) -> int:
+        """How many live and queued jobs come before a queued one."""
+        mine = jobs.alias()
+        earlier = or_(
+            jobs.c.priority > mine.c.priority,
+            (jobs.c.priority == mine.c.priority)
+            & (func.coalesce(jobs.c.rank, jobs.c.id) < func.coalesce(mine.c.rank, mine.c.id)),
+        )
+        query = select(func.count()).where(
+            mine.c.id == job_id,
+            or_(jobs.c.state.in_(LIVE), (jobs.c.state == "queued") & earlier),
+        )
+        with self._read() as conn:
+            return int(conn.execute(query).scalar_one())
+
     def needs(self, job_id: int) -> list[int]:
         """The jobs that must succeed before this one starts."""
         query = select(dependencies.c.parent_id).where(dependencies.c.job_id == job_id)
@@ -181,12 +264,15 @@ class Reader(Access):
                 found.setdefault(row.job_id, []).append(row.parent_id)
         return found
 
-    def in_order(self) -> list[JobView]:
-        """The queued jobs in the order in which they will start, dependencies aside."""
+    def in_order(self, states: Sequence[str] = ("queued",)) -> list[JobView]:
+        """The queued jobs in the order in which they will start, dependencies aside. With other
+        states asked for: before them what runs, after them what somebody has to resume."""
+        group = case((jobs.c.state.in_(LIVE), 0), (jobs.c.state == "queued", 1), else_=2)
+        place = func.coalesce(jobs.c.rank, jobs.c.id)
         query = (
             select(jobs)
-            .where(jobs.c.state == "queued")
-            .order_by(jobs.c.priority.desc(), func.coalesce(jobs.c.rank, jobs.c.id), jobs.c.id)
+            .where(jobs.c.state.in_(states))
+            .order_by(group, jobs.c.priority.desc(), place, jobs.c.id)
         )
         with self._read() as conn:
             return view_jobs(conn, conn.execute(query).all(), self.paths, self._clock())
@@ -228,6 +314,12 @@ class Reader(Access):
         """The last worker of each device, and whether it lives."""
         with self._read() as conn:
             return _workers(conn, self.paths)
+
+
+def _among(ids: Collection[int]) -> ColumnElement[bool]:
+    # One parameter, however many they are.
+    named = func.json_each(json.dumps(list(ids))).table_valued("value")
+    return jobs.c.id.in_(select(named.c.value))
 
 
 def held(lock: Path) -> bool:
@@ -309,8 +401,10 @@ def _clock_time(at: float, now: float) -> str:
 def view_jobs(
     conn: Connection, rows: Sequence[Row[Any]], paths: Paths, now: float
 ) -> list[JobView]:
-    """Rows as views; a queued job gets the sentence that says what it waits for, if anything."""
+    """Rows as views; a job that does not go on by itself gets the sentence that says why."""
     queued = [row for row in rows if row.state == "queued"]
+    live = {row.device for row in rows if row.state in LIVE}
+    served = {device for device in live if held(paths.lock(device))}
     parents: dict[int, list[str]] = {}
     nobody = None
     if queued:
@@ -318,6 +412,8 @@ def view_jobs(
         nobody = _nobody_serves(conn, paths, now)
 
     def blocked(row: Row[Any]) -> str | None:
+        if row.state in LIVE and row.device not in served:
+            return WORKER_GONE
         if row.state != "queued":
             return None
         if row.id in parents:

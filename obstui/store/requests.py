@@ -8,10 +8,17 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select, update
 
 from obstui.options import job_options
-from obstui.specs import BadSpec, parse, parse_variant_id, percent
+from obstui.specs import (
+    BadSpec,
+    named_variants,
+    parse,
+    parse_variant_id,
+    percent,
+    variant_id,
+)
 from obstui.store.connection import Access
 from obstui.store.enqueue import check_priority, depend, frozen, parents
-from obstui.store.errors import Refused
+from obstui.store.errors import NotFound, Refused
 from obstui.store.reader import view_jobs
 from obstui.store.tables import dependencies, jobs, sweeps
 from obstui.store.transitions import (
@@ -125,14 +132,15 @@ class Requests(Access):
         """Higher runs earlier. Raises NotFound; Refused when the job is over or the number huge."""
         check_priority(priority)
         with self._write() as conn:
+            _set_priority(conn, find(conn, job_id), priority)
+            return self._view(conn, job_id)
+
+    def raise_priority(self, job_id: int, step: int) -> JobView:
+        """Add to a job's priority. Raises NotFound; Refused when it is over or the number huge."""
+        with self._write() as conn:
             job = find(conn, job_id)
-            if job.state in TERMINAL:
-                raise Refused(f"Job {job_id} is {job.state}: its priority no longer matters.")
-            conn.execute(
-                update(jobs)
-                .where(jobs.c.id == job_id)
-                .values(priority=priority, version=job.version + 1)
-            )
+            check_priority(job.priority + step)
+            _set_priority(conn, job, job.priority + step)
             return self._view(conn, job_id)
 
     def place(self, job_id: int, *, before: int | None) -> JobView:
@@ -145,12 +153,30 @@ class Requests(Access):
                 if row.state not in WAITING:
                     raise Refused(f"Job {row.id} is {row.state}: only waiting jobs have a place.")
             priority = other.priority if other else job.priority
-            order = _waiting_order(conn, priority, leave_out=job_id)
+            order = [row for row in _waiting_order(conn, priority) if row.id != job_id]
             ids = [row.id for row in order]
             index = ids.index(other.id) if other and other.id != job_id else 0
             if other is None or other.id != job_id:
                 self._put(conn, job, order, index, priority)
             return self._view(conn, job_id)
+
+    def shift(self, job_id: int, places: int) -> int:
+        """Move a waiting job so many places later (negative: sooner) among those of its priority
+        that wait as it does, as far as there are any. Returns how far it went. Raises NotFound;
+        Refused unless it waits."""
+        with self._write() as conn:
+            job = find(conn, job_id)
+            if job.state not in WAITING:
+                raise Refused(f"Job {job_id} is {job.state}: only waiting jobs have a place.")
+            order = _waiting_order(conn, job.priority)
+            alike = [row.id for row in order if (row.state == "queued") == (job.state == "queued")]
+            here = alike.index(job_id)
+            there = max(0, min(here + places, len(alike) - 1))
+            others = [row for row in order if row.id != job_id]
+            if there != here:
+                index = [row.id for row in others].index(alike[there]) + (there > here)
+                self._put(conn, job, others, index, job.priority)
+            return there - here
 
     def _put(
         self, conn: Connection, job: JobRow, order: Sequence[JobRow], index: int, priority: int
@@ -176,31 +202,63 @@ class Requests(Access):
             .values(rank=place, priority=priority, version=jobs.c.version + 1)
         )
 
-    def remove(self, job_id: int) -> None:
+    def remove(self, job_id: int) -> JobView:
         """Forget a job that does not run and that no unfinished job needs: its row, attempts and
-        events. Its files are the caller's business. Raises NotFound, Refused."""
+        events. Its files are the caller's business: it is told what was forgotten. Raises NotFound,
+        Refused."""
         with self._write() as conn:
             job = find(conn, job_id)
             if job.state in LIVE:
                 raise Refused(f"Job {job_id} is {job.state}: cancel it first.")
             if depended_on(conn, job_id):
                 raise Refused(f"Job {job_id} is needed by an unfinished job: cancel that first.")
+            view = self._view(conn, job_id)
             conn.execute(delete(jobs).where(jobs.c.id == job_id))
             left = select(jobs.c.sweep_id).where(jobs.c.sweep_id == job.sweep_id)
             if job.sweep_id is not None and conn.execute(left).first() is None:
                 conn.execute(delete(sweeps).where(sweeps.c.id == job.sweep_id))
+            return view
+
+    def forget_variant(self, job_id: int, sparsity: float) -> str:
+        """Take a variant out of what a job made, so that no new job can name it; its folder, which
+        is the caller's business. Raises NotFound; Refused while an unfinished job needs it."""
+        ref = variant_id(job_id, sparsity)
+        with self._write() as conn:
+            job = find(conn, job_id)
+            made = (job.result or {}).get("variants") or []
+            here = [v for v in made if round(v["sparsity"], 4) == sparsity]
+            if not here:
+                raise NotFound(f"There is no variant {ref}: obstui models ls lists them.")
+            for child in _unfinished_children(conn, job_id):
+                if (job_id, sparsity) in map(parse_variant_id, named_variants(child.spec)):
+                    raise Refused(f"Job {child.id} is {child.state} and needs {ref}: cancel it.")
+            left = {**job.result, "variants": [v for v in made if v not in here]}
+            conn.execute(
+                update(jobs).where(jobs.c.id == job_id).values(result=left, version=job.version + 1)
+            )
+            told = {"variant": ref, "who": "user"}
+            record(conn, job_id, job.attempt, "variant_removed", told, self._clock())
+            return str(here[0]["path"])
 
     def _view(self, conn: Connection, job_id: int) -> JobView:
         # Inside the transaction: nothing may fail after the commit, or the caller would ask again.
         return view_jobs(conn, [find(conn, job_id)], self.paths, self._clock())[0]
 
 
-def _waiting_order(conn: Connection, priority: int, *, leave_out: int) -> Sequence[JobRow]:
+def _set_priority(conn: Connection, job: JobRow, priority: int) -> None:
+    if job.state in TERMINAL:
+        raise Refused(f"Job {job.id} is {job.state}: its priority no longer matters.")
+    conn.execute(
+        update(jobs).where(jobs.c.id == job.id).values(priority=priority, version=job.version + 1)
+    )
+
+
+def _waiting_order(conn: Connection, priority: int) -> Sequence[JobRow]:
     """Waiting jobs of one priority in the order in which they will start."""
     place = func.coalesce(jobs.c.rank, jobs.c.id).label("place")
     query = (
-        select(jobs.c.id, place)
-        .where(jobs.c.state.in_(WAITING), jobs.c.priority == priority, jobs.c.id != leave_out)
+        select(jobs.c.id, jobs.c.state, place)
+        .where(jobs.c.state.in_(WAITING), jobs.c.priority == priority)
         .order_by(place, jobs.c.id)
     )
     return list(conn.execute(query).all())  # type: ignore[arg-type]
@@ -209,9 +267,19 @@ def _waiting_order(conn: Connection, priority: int, *, leave_out: int) -> Sequen
 def _needed_besides_variants(conn: Connection, job: JobRow) -> set[int]:
     """The jobs that a job waits for without naming a variant of theirs."""
     query = select(dependencies.c.parent_id).where(dependencies.c.job_id == job.id)
-    refs = job.spec.get("variants") or [job.spec.get("variant") or ""]
-    made_by = {named[0] for named in map(parse_variant_id, refs) if named}
+    refs = map(parse_variant_id, named_variants(job.spec))
+    made_by = {named[0] for named in refs if named}
     return set(conn.execute(query).scalars().all()) - made_by
+
+
+def _unfinished_children(conn: Connection, job_id: int) -> Sequence[JobRow]:
+    """The jobs that wait for a job, or run on what it made."""
+    query = (
+        select(jobs)
+        .join(dependencies, dependencies.c.job_id == jobs.c.id)
+        .where(dependencies.c.parent_id == job_id, jobs.c.state.not_in(TERMINAL))
+    )
+    return list(conn.execute(query).all())
 
 
 def _check_children(conn: Connection, job: JobRow, spec: Mapping[str, Any]) -> None:
@@ -222,9 +290,10 @@ def _check_children(conn: Connection, job: JobRow, spec: Mapping[str, Any]) -> N
         .where(dependencies.c.parent_id == job.id, jobs.c.state.not_in(("succeeded", "cancelled")))
     )
     for child in conn.execute(query).all():
-        for ref in child.spec.get("variants") or [child.spec.get("variant") or ""]:
+        for ref in named_variants(child.spec):
             named = parse_variant_id(ref)
-            if named and named[0] == job.id and named[1] not in spec["sparsity"]:
+            levels = spec.get("sparsity")
+            if named and named[0] == job.id and levels and named[1] not in levels:
                 raise Refused(
                     f"Job {child.id} needs {ref}: keep {percent(named[1])} % among the sparsities, "
                     f"or cancel job {child.id} first."

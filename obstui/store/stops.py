@@ -13,6 +13,8 @@ from obstui.windows import is_open
 
 QUEUE = "*"
 """The scope of a stop of every device."""
+BY_HAND = "by hand; obstui resume --queue lets it go on"
+"""The reason of a stop that a person asked for."""
 
 
 def stopped(conn: Connection, device: str, now: float) -> bool:

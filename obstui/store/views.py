@@ -18,10 +18,11 @@ STATES = WAITING + LIVE + TERMINAL
 @dataclass(frozen=True, slots=True)
 class JobView:
     """One job. Times are seconds since the epoch. `blocked` is the sentence that says why a queued
-    job does not start (None when it can). `progress` is the newest coalesced line of the child:
-    phase, done, total, unit, detail, phase_started_at, following, memory {device, now, peak, total}
-    (bytes). `result` is set once the job has succeeded; its files are relative to no one: absolute
-    paths."""
+    job does not start, or a live one does not go on (None when it can). `progress` is the newest
+    coalesced line of the child: phase, done, total, unit, detail, phase_started_at, following,
+    preview (path), memory {device, now, peak, total} (bytes), gpu {utilisation, power, temperature}
+    (%, W, °C; absent without NVML). `result` is set once the job has succeeded; its files are
+    relative to no one: absolute paths."""
 
     id: int
     ulid: str

@@ -10,20 +10,27 @@ from typing import Any
 import psutil
 import torch
 
-from core import evaluate, generate, presets, prune
+from core import bench, evaluate, export, generate, manifest, presets, prune
+from core.adopt import adopt
 from core.errors import BadInput
 from core.events import (
     Event,
     ImageSaved,
     MemoryMeasured,
     ModelMeasured,
+    ModelTimed,
+    Phase,
+    Progress,
     ReseedMeasured,
     VariantSaved,
 )
 from core.loading import Pipelines
 from obstui.specs import (
+    BenchSpec,
     CompareSpec,
+    ExportSpec,
     GenerateSpec,
+    ImportSpec,
     PruneSpec,
     parse,
     parse_variant_id,
@@ -54,10 +61,16 @@ class Runner:
         output = Path(order.output)
         if isinstance(spec, PruneSpec):
             return _prune(spec, order, output, cancelled, tell)
+        if isinstance(spec, ExportSpec):
+            return _export(spec, order, output, tell)
+        if isinstance(spec, ImportSpec):
+            return _import(spec, order, output, tell)
         if self._pipes is None:
             self._pipes = Pipelines()
         if isinstance(spec, GenerateSpec):
             return _generate(spec, order, output, cancelled, tell, self._pipes)
+        if isinstance(spec, BenchSpec):
+            return _bench(spec, order, cancelled, tell, self._pipes)
         return _compare(spec, order, output, cancelled, tell, self._pipes)
 
 
@@ -93,23 +106,100 @@ def _prune(
     for event in prune.run(settings, output, Path(order.work), cancelled, Path(order.hessians)):
         tell(event)
         if isinstance(event, VariantSaved):
-            variants.append(
-                {
-                    "id": variant_id(order.job, event.sparsity),
-                    "sparsity": event.sparsity,
-                    "method": event.method,
-                    "params": event.params,
-                    "dense_params": event.dense_params,
-                    "path": event.path,
-                    "size_bytes": event.size_bytes,
-                    "mean_error": event.mean_error,
-                    "held_out_error": event.held_out_error,
-                    "noise_error": event.noise_error,
-                }
-            )
+            variants.append(_variant(order, event))
         elif isinstance(event, MemoryMeasured):
             used = {"forecast": event.forecast, "peak": event.peak}
     return {"variants": variants, "memory": used}
+
+
+def _variant(order: Order, event: VariantSaved) -> Result:
+    return {
+        "id": variant_id(order.job, event.sparsity),
+        "sparsity": event.sparsity,
+        "method": event.method,
+        "params": event.params,
+        "dense_params": event.dense_params,
+        "path": event.path,
+        "size_bytes": event.size_bytes,
+        "mean_error": event.mean_error,
+        "held_out_error": event.held_out_error,
+        "noise_error": event.noise_error,
+    }
+
+
+def _import(spec: ImportSpec, order: Order, output: Path, tell: Tell) -> Result:
+    folder = output / "imported"
+    tell(Phase("import", 1, "file"))
+    found = adopt(Path(spec.file), folder, spec.base)
+    weights = folder / "unet" / manifest.WEIGHTS
+    saved = VariantSaved(
+        sparsity=float(found["sparsity"]),
+        method=str(found["method"]),
+        path=str(folder),
+        params=int(found["params"]),
+        dense_params=int(found["dense_params"]),
+        size_bytes=weights.stat().st_size,
+        sha256=str(found["files"][manifest.WEIGHTS]),
+        mean_error=None,
+    )
+    tell(saved)
+    tell(Progress(1, 1))
+    known = all(entry["kept_known"] for entry in found["targets"])
+    return {
+        "variants": [{**_variant(order, saved), "base": found["base"], "kept_known": known}],
+        "source": {"file": spec.file, "sha256": found["source_sha256"]},
+    }
+
+
+def _export(spec: ExportSpec, order: Order, output: Path, tell: Tell) -> Result:
+    """`folder` may lie anywhere, so it is none of the paths that the result's manifest guards."""
+    name = f"{_name(spec.variant)}-{spec.format}"
+    folder = Path(spec.to) if spec.to else output / name
+    # A folder that was not there when an earlier attempt looked, and is now, is that one's: it
+    # appears whole, and the attempt ended between that and its result.
+    ours = Path(order.work) / "export-begun"
+    variant = Path(_folder(order, spec.variant))
+    tell(Phase("export", 1, "variant"))
+    if not folder.exists():
+        ours.touch()
+    if folder.exists() and ours.exists():
+        found = manifest.check_files(variant)
+    else:
+        found = export.export(variant, spec.format, folder, spec.base)
+    files = manifest.described(folder)
+    tell(Progress(1, 1))
+    return {
+        "export": {
+            "variant": _name(spec.variant),
+            "format": spec.format,
+            "folder": str(folder),
+            "params": found["params"] if spec.format != "dense" else found["dense_params"],
+            "size_bytes": sum(file["size_bytes"] for file in files),
+            "files": files,
+        }
+    }
+
+
+def _bench(
+    spec: BenchSpec, order: Order, cancelled: Callable[[], bool], tell: Tell, pipes: Pipelines
+) -> Result:
+    settings = bench.BenchSettings(
+        model=spec.model,
+        variants=tuple((_name(ref), _folder(order, ref)) for ref in spec.variants),
+        repeats=spec.repeats,
+        warm_up=spec.warm_up,
+        seed=spec.seed,
+        steps=spec.steps,
+        guidance=spec.guidance,
+        size=spec.size,
+    )
+    rows = []
+    for event in bench.run(settings, Path(order.work), cancelled, pipes):
+        tell(event)
+        if isinstance(event, ModelTimed):
+            row = event.to_dict()
+            rows.append({key: value for key, value in row.items() if key not in ("type", "reused")})
+    return {"latency": rows}
 
 
 def _generate(
@@ -190,7 +280,7 @@ def _image(event: ImageSaved) -> Result:
 def _folder(order: Order, ref: str) -> str:
     """The folder of a variant that the spec names. Raises BadInput."""
     if ref not in order.variants:
-        raise BadInput(f"The variant {ref} has no folder: prune it again.")
+        raise BadInput(f"The variant {ref} is not there: obstui models ls lists those that are.")
     return order.variants[ref]
 
 

@@ -25,6 +25,7 @@ _USE_LESS = {
     "prune": "prune with more --packages or a smaller --size",
     "generate": "use a smaller --size",
     "compare": "use a smaller --size",
+    "bench": "use a smaller --size",
 }
 
 _CRASHES = {

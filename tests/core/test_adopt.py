@@ -55,6 +55,15 @@ def test_without_the_base_the_units_are_unknown_and_the_variant_loads(
     assert digest(load_unet(tmp_path / "unknown").state_dict()) == digest(unet.state_dict())
 
 
+def test_a_base_of_another_architecture_is_refused(
+    unet: UNet2DConditionModel, tmp_path: Path
+) -> None:
+    torch.save(unet, tmp_path / "unet_pruned.pth")
+    with pytest.raises(BadInput, match="was not cut from demo"):
+        adopt(tmp_path / "unet_pruned.pth", tmp_path / "out", "demo")
+    assert not (tmp_path / "out").exists()
+
+
 class Payload:
     """A pickle that calls something when it is read."""
 

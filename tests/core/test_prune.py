@@ -25,7 +25,7 @@ from core.identity import storage_dtype
 from core.latency import Stopwatch
 from core.manifest import MANIFEST, decode_kept, read_manifest
 from core.panels import size_bytes
-from core.prune import PruneSettings, run, variant_name
+from core.prune import _KEPT, PruneSettings, run, variant_name
 from core.settings import memory_groups, rounds
 from core.targets import consumer_weight, find_targets
 from core.trajectory import Course, Trajectories
@@ -183,7 +183,18 @@ def test_a_second_run_reuses_everything_and_other_sparsities_the_calibration(
         (0.3, False),
         (0.5, True),
     ]
+    assert [event.text for event in more if isinstance(event, Note)] == [_KEPT]
     assert {name: files(tmp_path)[name] for name in before} == before
+
+
+def test_a_variant_from_which_nothing_was_removed_is_named(
+    settings: PruneSettings, tmp_path: Path
+) -> None:
+    events = go(replace(settings, sparsities=(0.0001, 0.5), held_out=0), tmp_path)
+    dense, pruned = [event for event in events if isinstance(event, VariantSaved)]
+    assert dense.params == dense.dense_params > pruned.params
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert [Path(dense.path).name in text for text in notes if "dense model" in text] == [True]
 
 
 def test_other_settings_never_touch_a_variant_that_is_there(

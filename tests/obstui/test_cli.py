@@ -189,3 +189,53 @@ def test_version_and_help_in_a_real_process() -> None:
     listing = run("--help")
     assert all(f"  {name} " in listing for name in ("demo", "prune", "compare", "worker", "wait"))
     assert "--sparsity" in run("prune", "--help")
+
+
+def test_a_csv_without_a_known_column_is_spoken_of(obstui: Run, tmp_path: Path) -> None:
+    file = tmp_path / "p.csv"
+    file.write_text("id,title\n1,a cup\n")
+    done = obstui("prune", "--prompts", str(file))
+    assert "names no column caption, text or prompt" in done.err
+    assert "beginning with 'id'" in done.err
+    file.write_text("id,caption\n1,a cup\n")
+    assert "column" not in obstui("prune", "--prompts", str(file)).err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--budget", "ms"), "--budget is for --allocate loss"),
+        (("--method", "magnitude", "--packages", "4"), "--packages is for --method obs"),
+    ],
+)
+def test_an_option_without_effect_is_refused(
+    obstui: Run, options: tuple[str, ...], words: str
+) -> None:
+    for command in (("prune",), ("plan", "prune")):
+        done = obstui(*command, *options)
+        assert (done.code, done.out) == (2, "")
+        assert words in done.err
+    assert obstui("prune", "--budget", "ms", "--allocate", "loss").code == 0
+
+
+def test_show_tells_what_was_asked(obstui: Run) -> None:
+    obstui("prune", "--damping", "0.05", "--packages", "4", "--num-prompts", "7", "--steps", "9")
+    asked = "7 prompts, 9 steps, weights log_decrease, damping 0.05, 4 packages"
+    assert asked in obstui("show", "1").out
+    obstui("prune", "--method", "magnitude")
+    assert "asks" not in obstui("show", "2").out
+
+
+def test_a_variant_of_the_demo_model_is_of_no_other(obstui: Run) -> None:
+    obstui("prune", "--model", "owner/sdxl")
+    obstui("prune")
+    for arguments in (
+        ("compare", "--variants", "1@20"),
+        ("generate", "--variant", "2@20", "--prompt", "x", "--model", "owner/sdxl"),
+    ):
+        done = obstui(*arguments)
+        assert done.code != 0
+        assert "give the same --model" in done.err
+    assert obstui("compare", "--variants", "1@20", "--model", "owner/sdxl").code == 0
+    assert obstui("compare", "--variants", "1@20", "--model", "owner/sdxl-copy").code == 0
+    assert len(obstui("ls", "--json").data) == 4

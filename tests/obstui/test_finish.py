@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from obstui.finish import Finish, queue_finish, rates, work
-from obstui.specs import CompareSpec, GenerateSpec, PruneSpec
+from obstui.specs import BenchSpec, CompareSpec, GenerateSpec, PruneSpec
 from obstui.store.views import JobView, PastRun
 
 NOW = 1_800_000_000.0
@@ -42,6 +42,8 @@ def test_work_scales_with_what_there_is_to_do() -> None:
     assert work(PruneSpec(num_prompts=50, steps=20).model_dump()) == 1000
     compare = CompareSpec(variants=("1@10", "1@30"), num_prompts=4, count=2, steps=10)
     assert work(compare.model_dump()) == 3 * 4 * 2 * 10
+    bench = BenchSpec(variants=("1@10",), repeats=5, steps=10)
+    assert work(bench.model_dump()) == 2 * 5 * 10
 
 
 def test_a_queue_takes_the_sum_and_two_devices_half() -> None:

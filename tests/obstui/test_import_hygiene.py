@@ -23,6 +23,7 @@ def modules_after(code: str) -> set[str]:
     [
         "import obstui.cli.demo, obstui.cli.jobs, obstui.cli.queueing, obstui.cli.worker",
         "import obstui.cli.doctor, obstui.cli.gc, obstui.cli.report, obstui.cli.submit",
+        "import obstui.cli.models, obstui.models",
         "import obstui.tui.app, obstui.tui",
         "import obstui.worker.launch, obstui.worker.loop, obstui.worker.supervise",
         "import obstui.store, obstui.specs, obstui.config",

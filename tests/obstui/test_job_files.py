@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from obstui.job_files import MAX_JOBS, JobFile, read_job_file
 from obstui.options import NewJob
 from obstui.specs import BadSpec, CompareSpec, GenerateSpec, NoSuchModel, PruneSpec
-from obstui.store import Reader, Store
+from obstui.store import NotFound, Reader, Refused, Store
 
 
 def read(tmp_path: Path, text: str) -> JobFile:
@@ -32,6 +33,32 @@ def test_one_job(tmp_path: Path) -> None:
     job = only(asked)
     assert job.spec == PruneSpec(sparsity=(0.1, 0.3))
     assert (job.options.window, job.options.max_runtime) == ("23:00-07:00", 28800.0)
+
+
+def test_the_door_for_checkpoints(tmp_path: Path, store: Store) -> None:
+    with zipfile.ZipFile(tmp_path / "pruned.pth", "w") as file:
+        file.writestr("data.pkl", b"")
+    text = """
+jobs:
+  - {id: bought, kind: import, file: pruned.pth, base: demo}
+  - {kind: bench, variants: [bought@30], repeats: 3}
+  - {kind: export, variant: bought@30, format: dense, to: out/dense}
+"""
+    asked = read(tmp_path, text)
+    with Reader.open(store.paths) as reader:
+        jobs = store.enqueue_all(asked.jobs, sweep=asked.sweep)
+        assert [reader.needs(job.id) for job in jobs] == [[], [1], [1]]
+    assert jobs[0].spec["file"] == str(tmp_path / "pruned.pth")
+    assert jobs[1].spec["variants"] == ["1@30"]
+    assert (jobs[2].spec["variant"], jobs[2].spec["to"]) == ("1@30", str(tmp_path / "out/dense"))
+    for line, words in (
+        ("{kind: import, file: absent.pth}", "line 1: There is no file"),
+        ("{kind: export, variant: 1@30, format: pth, to: pruned.pth}", "exists already"),
+        ("{kind: export, variant: 1@30, format: zip}", "format"),
+        ("{kind: bench, variants: [1@30], prompts: [x]}", "prompts"),
+    ):
+        with pytest.raises(BadSpec, match=words):
+            read(tmp_path, line)
 
 
 SWEEP = """
@@ -77,7 +104,21 @@ def test_prompts_of_a_file_next_to_it(tmp_path: Path) -> None:
 
 
 BAD = {
-    "field": ("kind: prune\ndampng: 1\n", 2, "dampng"),
+    "field": ("kind: prune\ndampng: 1\n", 2, "has no dampng: did you mean damping?"),
+    "field like none": ("kind: export\nqqq: 1\n", 2, "there are after, base, format"),
+    "field of a matrix": ("kind: prune\nmatrix:\n  sede: [1]\n", 3, "did you mean seed?"),
+    "yes for a number": ("kind: prune\ndamping: yes\n", 2, "damping: yes and no mean nothing"),
+    "on for a whole number": ("kind: prune\nheld_out: on\n", 2, "held_out: yes and no"),
+    "yes for a priority": ("kind: prune\npriority: yes\n", 2, "priority: yes and no"),
+    "no for a prompt": ("kind: generate\nprompts: [a, no]\n", 2, "in quotes"),
+    "a bare number of time": ("kind: prune\nmax_runtime: 8\n", 2, "8 of what? Write 8h, 8m or 8s"),
+    "sexagesimal": ("kind: prune\nmax_runtime: 1:30\n", 2, "90 of what?"),
+    "no such level": (
+        "jobs:\n  - {id: a, sparsity: [0.1, 0.3]}\n"
+        "  - kind: compare\n    variants: [a@77]\n", 4, "no a@77: the job makes a@10, a@30"),
+    "of a comparison": (
+        "jobs:\n  - {id: a}\n  - {id: b, kind: compare, variants: [a@20]}\n"
+        "  - {kind: compare, variants: [b@20]}\n", 4, "b is of kind compare"),
     "value": ("kind: prune\nseed: 1\ndamping: 5\n", 3, "less than or equal to 1"),
     "in a matrix": ("kind: prune\nmatrix:\n  seed: [1, -1]\n", 3, "seed"),
     "in defaults": ("defaults: {damping: 9}\njobs:\n  - kind: prune\n", 1, "damping"),
@@ -117,7 +158,7 @@ def test_an_error_names_file_line_and_mend(tmp_path: Path, what: str) -> None:
     said = str(refusal.value)
     assert f"night.yaml, line {line}: " in said
     assert words in said
-    assert said.endswith(".")
+    assert said.endswith((".", "?"))
     assert "\n" not in said
     assert "\x1b" not in said
 
@@ -152,6 +193,35 @@ def test_bombs_are_refused_soon(tmp_path: Path, what: str) -> None:
         read(tmp_path, BOMBS[what])
     assert time.monotonic() - began < 20
     assert len(str(refusal.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("jobs:\n  - kind: prune\n  - kind: prune\n    after: [999]\n", 3, "There is no job 999."),
+        ("jobs:\n  - {kind: prune}\n  - {kind: compare, variants: [1@30]}\n", 3, "no variant 1@30"),
+        ("kind: compare\nvariants: [9@20]\n", 1, "no job 9 exists"),
+    ],
+)
+def test_a_refusal_of_the_store_names_the_line(
+    tmp_path: Path, store: Store, reader: Reader, text: str, line: int, words: str
+) -> None:
+    first = store.enqueue(PruneSpec(sparsity=(0.1,)))
+    asked = read(tmp_path, text)
+    for keep in (False, True):
+        with pytest.raises((NotFound, Refused)) as refusal:
+            store.enqueue_all(asked.jobs, sweep=asked.sweep, keep=keep)
+        assert f"night.yaml, line {line}: " in str(refusal.value)
+        assert words in str(refusal.value)
+    assert [job.id for job in reader.jobs()] == [first.id]
+
+
+def test_a_trial_leaves_nothing(tmp_path: Path, store: Store, reader: Reader) -> None:
+    asked = read(tmp_path, SWEEP)
+    tried = store.enqueue_all(asked.jobs, sweep=asked.sweep, keep=False)
+    assert len(tried) == 6
+    assert (reader.jobs(), reader.sweeps()) == ([], [])
+    assert store.enqueue_all(asked.jobs, sweep=asked.sweep)[0].id == 1
 
 
 def test_all_or_nothing(store: Store, reader: Reader) -> None:

@@ -15,7 +15,7 @@ from core import demo
 from core.manifest import FORMAT, MANIFEST, VERSION, encode_kept
 from obstui import plan
 from obstui.cli import main
-from obstui.specs import parse
+from obstui.specs import ImportSpec, parse
 from tests.obstui.tui_store import Scene
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -127,6 +127,18 @@ def test_pictures_and_comparisons(obstui: Run) -> None:
     assert not compared["assumed"]
 
 
+def test_a_benchmark_paints_with_every_model_and_keeps_nothing(obstui: Run) -> None:
+    found = obstui("bench", "--variants", "1@30", "--repeats", "4", "--steps", "10", "--json").data
+    assert [level["name"] for level in found["levels"]] == ["dense", "1@30"]
+    assert found["passes"] == 10 * (4 + 1) * 2
+    assert sum(found["disk_bytes"].values()) == 0
+
+
+def test_what_runs_no_model_has_no_plan() -> None:
+    with pytest.raises(plan.CannotPlan, match="runs a model"):
+        plan.make(ImportSpec(file="/pruned.pth"))
+
+
 def test_a_folder_is_read_and_not_assumed(obstui: Run) -> None:
     named = obstui("prune", "--json").data
     folder = obstui("prune", "--model", str(demo.MODEL_DIR), "--guidance", "2", "--json").data
@@ -228,3 +240,64 @@ def test_nothing_of_a_name_reaches_the_terminal_as_codes(obstui: Run, tmp_path: 
     assert done.code == 2
     assert "\x1b" not in done.err
     assert "cannot be read as a configuration" in done.err
+
+
+def test_too_few_tokens_are_refused_as_the_engine_would(
+    obstui: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core import loading, prune
+    from core.errors import BadInput
+    from core.events import Progress
+
+    monkeypatch.setattr(loading, "pick_device", lambda: "cpu")
+
+    def calibrate(steps: int) -> int:
+        settings = prune.PruneSettings(
+            "demo", (0.2,), num_prompts=1, steps=steps, guidance=demo.GUIDANCE, held_out=0
+        )
+        run = prune.run(settings, tmp_path / "out", tmp_path / "work", lambda: False)
+        passes = (e for e in run if isinstance(e, Progress) and e.total == steps)
+        return next(event.done for event in passes)
+
+    with pytest.raises(BadInput) as refused:
+        calibrate(15)
+    words = str(refused.value)
+    done = obstui("prune", "--num-prompts", "1", "--steps", "15")
+    assert (done.code, done.err) == (2, f"obstui: {words[:1].upper()}{words[1:]}.\n")
+    assert "480 tokens for its 512 inputs" in words
+    assert calibrate(16) == 1  # the least that is enough
+    assert obstui("prune", "--num-prompts", "1", "--steps", "16").code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (("--model", SDXL, "--num-prompts", "1", "--steps", "2"), 2),
+        (("--model", SDXL, "--num-prompts", "1", "--steps", "3"), 0),
+        (("--model", SDXL, "--num-prompts", "1", "--steps", "3", "--guidance", "1"), 2),
+        (("--model", SDXL, "--num-prompts", "2", "--steps", "1", "--size", "512"), 2),
+        (("--model", "owner/unknown", "--num-prompts", "1", "--steps", "1"), 0),
+        (("--method", "magnitude", "--num-prompts", "1", "--steps", "1"), 0),
+    ],
+)
+def test_which_calibrations_are_too_small(obstui: Run, options: tuple[str, ...], code: int) -> None:
+    assert obstui("prune", *options).code == code
+
+
+def test_nothing_is_queued_that_could_not_be_solved(
+    obstui: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "night.yaml"
+    file.write_text("jobs:\n  - {kind: prune}\n  - {kind: prune, num_prompts: 1, steps: 1}\n")
+    for command in (
+        ["prune", "--num-prompts", "1", "--steps", "1"],
+        ["submit", str(file)],
+        ["submit", str(file), "--dry-run"],
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(command)
+        assert caught.value.code == 2
+        said = capsys.readouterr().err
+        assert "too few to solve for" in said
+        assert ("night.yaml, line 3: " in said) is (command[0] == "submit")
+    assert not (tmp_path / "home").exists()

@@ -48,7 +48,7 @@ def test_csv_by_its_header_or_the_first_column(tmp_path: Path) -> None:
     file = written(tmp_path / "q.csv", "text,prompt,n\nfrom text,from prompt,1\nshort\n")
     assert read_prompts(file).prompts == ("from text", "short")
     file = written(tmp_path / "r.csv", "a dog,12\na fox,13\n")
-    assert read_prompts(file).prompts == ("a dog", "a fox")
+    assert read_prompts(file) == PromptFile(("a dog", "a fox"), unnamed=True)
     file = written(tmp_path / "s.csv", "n,prompt\n1,one\n2\n")
     assert read_prompts(file) == PromptFile(("one",), blank=1)
 
@@ -83,7 +83,7 @@ def test_coco_captions(tmp_path: Path) -> None:
         ("p.json", '{"images": [], "annotations": []}', "has no annotations with captions"),
         ("p.json", '["a", "b"]', "has no annotations with captions"),
         ("p.json", '{"annotations": [{"caption": "a"}, {"cap', "not valid JSON after caption 1"),
-        ("p.json", "one prompt a line", "not valid JSON after caption 0"),
+        ("p.json", "one prompt a line", "p.json is not valid JSON: fetch it again"),
         ("p.json", b'{"annotations": [{"caption": "\xff"}]}', "not valid JSON"),
         ("p.json", '{"annotations": [{"caption": {"a": 1}}]}', "Caption 1 of .* is not a text"),
         ("p.json", '{"annotations": ' + "[" * 200_000, "not valid JSON"),
@@ -174,3 +174,8 @@ def test_only_the_start_of_a_large_file_is_read(tmp_path: Path, name: str) -> No
     assert len(found.prompts) == 100
     assert peak < 4 << 20
     assert taken < 2
+
+
+def test_json_lines_are_no_prompts(tmp_path: Path) -> None:
+    with pytest.raises(BadSpec, match="one value a line"):
+        read_prompts(written(tmp_path / "p.jsonl", '{"prompt": "a cat"}\n'))

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from obstui.lookup import check_model, check_variant
 from obstui.specs import (
     BadSpec,
     NoSuchModel,
     PruneSpec,
-    check_model,
-    check_variant,
     parse,
     parse_variant_id,
     variant_id,

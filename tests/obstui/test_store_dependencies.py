@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from obstui.specs import CompareSpec, GenerateSpec, PruneSpec
+from obstui.specs import CompareSpec, ExportSpec, GenerateSpec, ImportSpec, PruneSpec
 from obstui.store import Claim, JobView, NotFound, Reader, Refused, Store
 
 
@@ -39,7 +39,7 @@ def test_a_child_waits_for_all_its_parents(store: Store, reader: Reader) -> None
     store.finish(second, "succeeded", result={})
     assert look(reader, child.id).blocked == "no worker is running"
     run(store, child.id)
-    assert look(reader, child.id).blocked is None
+    assert "waits for" not in (look(reader, child.id).blocked or "")
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled", "quarantined", "cancelled while queued"])
@@ -107,7 +107,7 @@ def test_a_child_that_was_cancelled_stays_so(store: Store, reader: Reader) -> No
     [
         ("9@20", "no job 9 exists"),
         ("1@30", "job 1 makes 1@20, 1@12.5"),
-        ("2@20", "job 2 is a generate job"),
+        ("2@20", "job 2 is of kind generate"),
         ("999999999999999999@20", "no job 999999999999999999 exists"),
     ],
 )
@@ -135,3 +135,55 @@ def test_what_a_waiting_job_needs_cannot_be_removed(store: Store, reader: Reader
     with pytest.raises(Refused, match="job 1 was removed: queue it anew"):
         store.retry(child.id)
     assert look(reader, child.id).state == "failed"
+
+
+def made(*ids: str) -> dict[str, object]:
+    """The result of a job that made these variants."""
+    return {
+        "variants": [
+            {"id": ref, "sparsity": float(ref.split("@")[1]) / 100, "path": f"/made/{ref}"}
+            for ref in ids
+        ]
+    }
+
+
+def test_what_an_import_makes_is_known_once_it_ran(store: Store, reader: Reader) -> None:
+    store.enqueue(ImportSpec(file="/pruned.pth"))
+    right, wrong = compare(store, "1@25"), store.enqueue(ExportSpec(variant="1@30", format="pth"))
+    assert right.blocked == "waits for job 1 (queued)"
+    store.finish(run(store, 1), "succeeded", result=made("1@25"))
+    claim = run(store, right.id)
+    assert claim.variants == {"1@25": "/made/1@25"}
+    store.finish(claim, "succeeded", result={})
+    # Named before anybody could know: its process says that there is none.
+    assert run(store, wrong.id).variants == {}
+    with pytest.raises(NotFound, match="job 1 makes 1@25"):
+        compare(store, "1@30")
+
+
+def test_another_file_for_an_import_that_failed(store: Store, reader: Reader) -> None:
+    store.enqueue(ImportSpec(file="/pruned.pth"))
+    child = compare(store, "1@25")
+    store.finish(run(store, 1), "failed", error="no UNet")
+    assert look(reader, child.id).state == "skipped"
+    assert store.retry(1, {"file": "/other.pth"}).spec["file"] == "/other.pth"
+    assert look(reader, child.id).state == "queued"
+
+
+def test_a_variant_that_was_removed_cannot_be_named(store: Store, reader: Reader) -> None:
+    store.enqueue(PruneSpec(sparsity=(0.1, 0.3)))
+    child = compare(store, "1@30.0")
+    with pytest.raises(NotFound, match="no variant 1@30"):
+        store.forget_variant(1, 0.3)  # not made yet
+    store.finish(run(store, 1), "succeeded", result=made("1@10", "1@30"))
+    with pytest.raises(Refused, match=f"Job {child.id} is queued and needs 1@30"):
+        store.forget_variant(1, 0.3)
+    assert store.forget_variant(1, 0.1) == "/made/1@10"
+    with pytest.raises(NotFound, match="job 1 makes 1@30"):
+        compare(store, "1@10")
+    store.cancel(child.id)
+    assert store.forget_variant(1, 0.3) == "/made/1@30"
+    with pytest.raises(NotFound, match="those of job 1 were removed"):
+        compare(store, "1@30")
+    removed = [event.payload for event in reader.events(1, kinds=["variant_removed"])]
+    assert [payload["variant"] for payload in removed] == ["1@10", "1@30"]
