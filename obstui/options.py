@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from obstui.specs import BadSpec, JobSpec, explain
+from obstui.specs import BadSpec, JobSpec, explain, no_switch
 from obstui.windows import parse_window
 
 _DURATION = re.compile(r"^(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s)?$")
@@ -17,17 +17,19 @@ _LONGEST = 365 * 86400
 _AFTER = re.compile(r"^#?\d{1,18}$")
 
 
-def seconds(value: Any) -> Any:
-    """ "8h", "1h30m", "90m" or a number of seconds as seconds. Raises ValueError."""
-    if isinstance(value, str):
-        match = _DURATION.match(value.strip().replace(" ", "").lower())
-        if match and any(match.groups()):
-            value = sum(int(n) * _SECONDS[unit] for unit, n in match.groupdict().items() if n)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+def seconds(value: Any) -> float:
+    """ "8h", "1h30m", "90m" or "45s" as seconds. A bare number is refused: who writes 8 means hours
+    as often as not. Raises ValueError."""
+    text = "" if isinstance(value, bool) else str(value).strip().replace(" ", "").lower()
+    if re.fullmatch(r"[\d.]{1,18}", text):
+        raise ValueError(f"{text} of what? Write {text}h, {text}m or {text}s")
+    match = _DURATION.match(text)
+    if not match or not any(match.groups()):
         raise ValueError("write a length of time as 8h, 90m or 1h30m")
-    if not 1 <= value <= _LONGEST:  # nor is nan
+    total = sum(int(n) * _SECONDS[unit] for unit, n in match.groupdict().items() if n)
+    if not 1 <= total <= _LONGEST:
         raise ValueError("a length of time lies between a second and a year")
-    return float(value)
+    return float(total)
 
 
 def duration(value: float) -> str:
@@ -65,7 +67,7 @@ class JobOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    priority: int = 0
+    priority: Annotated[int, BeforeValidator(no_switch)] = 0
     held: bool = False
     window: Annotated[str, BeforeValidator(_window)] | None = None
     max_runtime: Annotated[float, BeforeValidator(seconds)] | None = None
@@ -75,10 +77,12 @@ class JobOptions(BaseModel):
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """A job to be queued. Among several its spec may name variants of an earlier one as "#0@30":
-    the 30 % of the first; they get their ids only as they are queued."""
+    the 30 % of the first; they get their ids only as they are queued. `origin` is where it was
+    asked for ("night.yaml, line 3"), for a refusal to name."""
 
     spec: JobSpec
     options: JobOptions = field(default_factory=JobOptions)
+    origin: str = ""
 
 
 def job_options(data: dict[str, Any]) -> JobOptions:

@@ -259,7 +259,8 @@ def _images(spec: GenerateSpec | CompareSpec | BenchSpec) -> int:
     """Pictures by one model."""
     if isinstance(spec, BenchSpec):
         return spec.warm_up + spec.repeats
-    return _prompts(spec) * spec.count
+    seeds = len(spec.seeds) if isinstance(spec, GenerateSpec) else 0
+    return _prompts(spec) * (seeds or spec.count)
 
 
 def _steps(spec: Spec) -> int:

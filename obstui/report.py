@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from obstui.config import Paths
 from obstui.finish import Finish, queue_finish
 from obstui.store import LIVE, JobView, Reader
+from obstui.store.views import STATES
 
 SEEN = "report_seen"
 """The setting that holds when a report was last read."""
@@ -41,16 +42,16 @@ class Report:
 
     since: float
     now: float
-    succeeded: tuple[JobView, ...]
-    failed: tuple[JobView, ...]
-    other: tuple[JobView, ...]
-    best: tuple[Best, ...]
-    device_seconds: dict[str, float]
-    disk_bytes: int
-    all_bytes: int
-    counts: dict[str, int]
-    stops: tuple[str, ...]
-    finish: Finish
+    succeeded: tuple[JobView, ...] = ()
+    failed: tuple[JobView, ...] = ()
+    other: tuple[JobView, ...] = ()
+    best: tuple[Best, ...] = ()
+    device_seconds: dict[str, float] = field(default_factory=dict)
+    disk_bytes: int = 0
+    all_bytes: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
+    stops: tuple[str, ...] = ()
+    finish: Finish = field(default_factory=lambda: Finish(0))
 
 
 def collect(reader: Reader, paths: Paths, *, since: float, now: float) -> Report:

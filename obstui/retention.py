@@ -13,7 +13,7 @@ from pathlib import Path
 
 from obstui.config import Paths
 from obstui.report import tree_bytes
-from obstui.store import JobView, Reader
+from obstui.store import JobView, Reader, Store
 
 DAY = 86400.0
 _ULID = re.compile(r"^[0-9A-HJKMNP-TV-Z]{26}$")
@@ -72,6 +72,13 @@ def remove(reader: Reader, waste: Iterable[Waste]) -> Iterator[Waste]:
             item.path.unlink(missing_ok=True)
         if not item.path.exists():
             yield item
+
+
+def forget(store: Store, job_id: int) -> None:
+    """Remove a job and all its files, variants and pictures among them. Raises NotFound, Refused,
+    StoreError, the files untouched."""
+    job = store.remove(job_id)
+    shutil.rmtree(store.paths.job(job.ulid), ignore_errors=True)
 
 
 def _own(path: Path, inside: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -25,11 +25,14 @@ SPEC_VERSION = 1
 MAX_PROMPTS = 10_000
 DEFAULT_PROMPTS = {"prune": 100, "compare": 8}
 """How many prompts of a longer list a job takes, by its kind; pictures are made of all."""
+DEFAULT_DAMPING: Final = 0.01
+DEFAULT_WEIGHTS: Final = "log_decrease"
 
 TIMESTEP_WEIGHTS = ("uniform", "linear_increase", "linear_decrease", "log_increase", "log_decrease")
 METHODS = ("obs", "magnitude")
 ALLOCATIONS = ("uniform", "loss")
 BUDGETS = ("params", "flops", "ms")
+SCHEDULERS = ("ddim", "euler", "euler_a", "heun", "dpmpp_2m", "dpmpp_2m_karras", "unipc")
 FORMATS = ("diffusers", "pth", "dense")
 """How a variant leaves: as it is, as one pickle like the published ones, in the dense shapes."""
 
@@ -93,12 +96,27 @@ def _prompts(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(no_switch)]
 Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(no_switch)]
+
+
+def _seeds(value: Any) -> Any:
+    """Accept 7, "1,2,7" and [1, 2, 7]; a seed twice would be the same picture twice."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if isinstance(parts, int):
+        parts = [parts]
+    try:
+        found = (int(part) if isinstance(part, str) else part for part in parts)
+        return tuple(dict.fromkeys(found))
+    except (TypeError, ValueError):
+        raise ValueError("give whole numbers, for example 1,2,7") from None
+
+
 Sparsities = Annotated[tuple[float, ...], BeforeValidator(_sparsities)]
 Prompts = Annotated[tuple[str, ...], BeforeValidator(_prompts), Field(max_length=MAX_PROMPTS)]
 Packages = Annotated[
     Whole, BeforeValidator(lambda value: 1 if value == "auto" else value), Field(ge=1, le=64)
 ]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+Seeds = Annotated[tuple[Seed, ...], BeforeValidator(_seeds), Field(max_length=1000)]
 Steps = Annotated[Whole, Field(ge=1, le=1000)]
 Guidance = Annotated[Real, Field(ge=0, le=50)]
 Size = Annotated[Whole, Field(ge=32, le=4096, multiple_of=8)]
@@ -149,8 +167,8 @@ class PruneSpec(PipelineSpec):
     num_prompts: Annotated[Whole, Field(ge=1, le=MAX_PROMPTS)] = DEFAULT_PROMPTS["prune"]
     timestep_weights: Literal[
         "uniform", "linear_increase", "linear_decrease", "log_increase", "log_decrease"
-    ] = "log_decrease"
-    damping: Annotated[Real, Field(gt=0, le=1)] = 0.01
+    ] = DEFAULT_WEIGHTS
+    damping: Annotated[Real, Field(gt=0, le=1)] = DEFAULT_DAMPING
     packages: Packages = 1
     token_budget: Annotated[Whole, Field(ge=1, le=100_000)] = 64
     allocate: Literal["uniform", "loss"] = "uniform"
@@ -158,15 +176,29 @@ class PruneSpec(PipelineSpec):
     held_out: Annotated[Whole, Field(ge=0, le=32)] = 8
 
     @model_validator(mode="after")
-    def _one_dense_calibration(self) -> PruneSpec:
+    def _every_setting_counts(self) -> PruneSpec:
         if self.allocate == "loss" and (self.method != "obs" or self.packages > 1):
             raise ValueError("allocation by loss needs method obs and one package")
+        if self.budget != "params" and self.allocate != "loss":
+            raise ValueError("a budget is for allocation by loss: give both, or neither")
+        if self.method == "magnitude":
+            for name in ("packages", "damping", "timestep_weights"):
+                if getattr(self, name) != PruneSpec.model_fields[name].default:
+                    raise ValueError(f"{name} is for method obs: magnitude needs no calibration")
         return self
 
     @property
     def title(self) -> str:
         levels = ", ".join(percent(s) for s in self.sparsity)
-        return f"{short_model(self.model)} to {levels} % by {self.method}"
+        weights = self.timestep_weights
+        ways = [
+            f"{self.method}",
+            f"loss/{self.budget}" if self.allocate == "loss" else "",
+            f"{self.packages} packages" if self.packages > 1 else "",
+            f"damping {self.damping:g}" if self.damping != DEFAULT_DAMPING else "",
+            f"weights {weights}" if weights != DEFAULT_WEIGHTS else "",
+        ]
+        return f"{short_model(self.model)} to {levels} % by {', '.join(filter(None, ways))}"
 
 
 class GenerateSpec(PipelineSpec):
@@ -177,6 +209,12 @@ class GenerateSpec(PipelineSpec):
     prompts: Annotated[Prompts, Field(min_length=1)]
     negative: Annotated[str, Field(max_length=10_000)] = ""
     count: Annotated[Whole, Field(ge=1, le=1000, description="pictures per prompt")] = 1
+    seeds: Annotated[Seeds, Field(description="these seeds instead of seed, seed + 1, ...")] = ()
+    scheduler: Annotated[
+        Literal["ddim", "euler", "euler_a", "heun", "dpmpp_2m", "dpmpp_2m_karras", "unipc"] | None,
+        Field(description="None: the model's own"),
+    ] = None
+    batch: Annotated[Whole, Field(ge=1, le=64, description="pictures made at once")] = 1
 
     @property
     def variant_refs(self) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ _COMMANDS = {
     "move": ("obstui.cli.verbs", "Give a waiting job another place in the queue."),
     "rm": ("obstui.cli.verbs", "Remove jobs and their files."),
     "gc": ("obstui.cli.gc", "Remove finished jobs' work, old logs, unused Hessians."),
+    "snapshot": ("obstui.cli.snapshot", "Write a picture of a screen of the dashboard."),
     "doctor": ("obstui.cli.doctor", "What works here, and how to mend the rest."),
     "restore": ("obstui.cli.restore", "Put a backup of the store in its place."),
     "serve": ("obstui.cli.serve", "The dashboard in a browser, on this computer only."),

@@ -238,7 +238,7 @@ def variant_table(variants: Iterable[dict[str, Any]]) -> str:
     rows = [
         (v["id"], f"{v['sparsity'] * 100:g}%", _removed(v), output.count(v["params"]),
          output.size(v["size_bytes"]),
-         _number(v.get("mean_error"), ".3f"), _number(v.get("held_out_error"), ".3f"),
+         _error(v.get("mean_error")), _error(v.get("held_out_error")),
          _number(v.get("noise_error"), ".1e"), v["path"])
         for v in variants
     ]  # fmt: skip
@@ -269,7 +269,7 @@ def model_table(models: Iterable[dict[str, Any]], reseed: dict[str, Any] | None 
         for m in models
     ]  # fmt: skip
     head: tuple[str, ...] = (
-        "MODEL", "METHOD", "SPARSITY", "PARAMS", "SIZE", "PER IMAGE", "PSNR", "SSIM",
+        "MODEL", "METHOD", "SPARSITY", "PARAMS", "IN MEMORY", "PER IMAGE", "PSNR", "SSIM",
         "LATENT DIST", "ATTRIBUTES", "CLIP",
     )  # fmt: skip
     if all(m.get("clip") is None for m in models):
@@ -317,6 +317,11 @@ def export_table(export: dict[str, Any]) -> str:
     rows = [(f["name"], output.size(f["size_bytes"]), f["sha256"]) for f in export["files"]]
     words = f"{export['variant']} as {export['format']} in {one_line(export['folder'])}"
     return words + "\n" + output.table(("FILE", "SIZE", "SHA256"), rows, "SIZE")
+
+
+def _error(value: float | None) -> str:
+    """0.096, but 3.1e-04: an error that is small is not none."""
+    return _number(value, ".1e" if value and value < 0.0005 else ".3f")
 
 
 def _number(value: float | None, form: str) -> str:

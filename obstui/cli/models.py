@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,10 @@ def rm(paths: Paths, name: str, yes: bool) -> None:
             needed = _those(named_by.unfinished, "needs", "need")
             raise Refused(f"{needed} {name}: cancel what shall not run, or wait for it.")
         if not yes:
+            if not sys.stdin.isatty():
+                raise click.UsageError(
+                    f"{_warning(named_by)}Nobody is there to ask: give --yes to remove it."
+                )
             size = output.size(tree_bytes(folder))
             click.confirm(
                 f"{_warning(named_by)}Delete {name} ({size} in {folder})?", abort=True, err=True
@@ -212,6 +217,8 @@ def lora(paths: Paths, file: Path, variant: str, out: str) -> None:
     """
     from obstui.worker import python
 
+    if file.is_dir():
+        raise BadSpec(f"{one_line(file, limit=200)} is a folder: name the .safetensors file in it.")
     if not file.is_file():
         raise NotFound(f"There is no file {one_line(file, limit=200)}: check the path.")
     target = check_new(out)
@@ -224,10 +231,10 @@ def lora(paths: Paths, file: Path, variant: str, out: str) -> None:
         text=True,
         check=False,
     )
-    if done.returncode == 2 and done.stderr.strip():
-        raise BadSpec(f"{one_line(done.stderr, limit=600).rstrip('.')}.")
+    words = one_line(done.stderr.strip().rpartition("\n")[2], limit=600)
+    if done.returncode == 2 and words:
+        raise BadSpec(f"{words.rstrip('.')}.")
     if done.returncode:
-        words = one_line(done.stderr.strip().rpartition("\n")[2], limit=300)
         raise Problem(f"The LoRA could not be carried over: {words or done.returncode}.")
     say(f"Wrote {target}: load it into the pipeline with {one_line(variant, limit=80)}.")
 

@@ -32,7 +32,7 @@ def _plan_options(command: Command) -> Command:
     vram = click.option(
         "--vram",
         type=click.FloatRange(min=0, min_open=True, max=10_000),
-        help="Choose what fits a card of so many GB (8, 12, 16, 24 ...).",
+        help="Choose what fits a card of so many GiB (8, 12, 16, 24 ...).",
     )
     return vram(output.json_option(command))
 

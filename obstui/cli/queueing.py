@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from obstui.cli.jobs import latency_table
+from obstui.cli.jobs import latency_table, model_table
 from obstui.cli.output import as_dict, emit, json_option, say, title
 from obstui.config import Paths
 from obstui.lookup import checked
@@ -19,6 +19,7 @@ from obstui.specs import (
     BUDGETS,
     DEFAULT_PROMPTS,
     METHODS,
+    SCHEDULERS,
     TIMESTEP_WEIGHTS,
     ImportSpec,
     PruneSpec,
@@ -38,10 +39,8 @@ _model_options = (
     click.option("--steps", type=int, help="Denoising steps (default: the model's own)."),
     click.option(
         "--model",
-        default="demo",
-        show_default=True,
         help="demo, a hub id, modelscope:ID, a folder, a .safetensors file, or a name of yours "
-        "(obstui models add).",
+        "(obstui models add) [default: what the variant was cut from, else demo].",
     ),
 )
 _prompt_file = click.Path(path_type=Path)
@@ -83,6 +82,9 @@ prune_options = _with(
     *_model_options,
 )  # fmt: skip
 generate_options = _with(
+    click.option("--batch", type=int, default=1, show_default=True, help="Pictures at once."),
+    click.option("--scheduler", type=click.Choice(SCHEDULERS), help="[default: the model's own]"),
+    click.option("--seeds", metavar="1,2,7", help="These seeds instead of --seed and --count."),
     click.option("--count", type=int, default=1, show_default=True, help="Pictures per prompt."),
     click.option("--negative", default="", help="What to avoid."),
     click.option("--variant", help='A pruned variant: its id ("12@30") or folder.'),
@@ -159,10 +161,8 @@ def bench(paths: Paths, /, **options: Any) -> None:
 
 def prune_spec(prompts: Path | None, num_prompts: int | None, **options: Any) -> Spec:
     """The job that `prune_options` describe. Raises BadSpec, NoSuchModel; so do the next three."""
-    if options["budget"] != "params" and options["allocate"] != "loss":
-        raise click.UsageError("--budget is for --allocate loss: give both, or neither.")
-    if options["method"] != "obs" and options["packages"] not in ("auto", "1"):
-        raise click.UsageError("--packages is for --method obs: magnitude needs no calibration.")
+    if options["method"] == "magnitude" and (prompts or num_prompts is not None):
+        raise click.UsageError("Prompts are for --method obs: magnitude needs no calibration.")
     if prompts:
         options["prompts"] = _read(
             prompts, DEFAULT_PROMPTS["prune"] if num_prompts is None else num_prompts
@@ -170,17 +170,20 @@ def prune_spec(prompts: Path | None, num_prompts: int | None, **options: Any) ->
         options["num_prompts"] = len(options["prompts"])
     elif num_prompts is not None:
         options["num_prompts"] = num_prompts
-    return checked({"kind": "prune", **options})
+    return checked({"kind": "prune", **options, "model": options["model"] or "demo"})
 
 
 def generate_spec(
     prompts: tuple[str, ...], file: Path | None, num_prompts: int | None, **options: Any
 ) -> Spec:
     """The job that `generate_options` describe."""
+    if num_prompts is not None and file is None:
+        raise click.UsageError("--num-prompts is for --prompts FILE: every --prompt is painted.")
     options["prompts"] = prompts + (_read(file, num_prompts) if file else ())
     if not options["prompts"]:
         raise click.UsageError("Nothing to paint: give --prompt TEXT or --prompts FILE.")
-    return checked({"kind": "generate", **options})
+    options["model"] = _model(options["model"], [options["variant"]] if options["variant"] else [])
+    return checked({"kind": "generate", **options, "seeds": options["seeds"] or ()})
 
 
 def compare_spec(
@@ -188,6 +191,7 @@ def compare_spec(
 ) -> Spec:
     """The job that `compare_options` describe."""
     options["variants"] = _names(variants)
+    options["model"] = _model(options["model"], options["variants"])
     if prompts:
         options["prompts"] = _read(prompts, num_prompts)
     if prompts or num_prompts is not None:
@@ -197,11 +201,27 @@ def compare_spec(
 
 def bench_spec(variants: str, **options: Any) -> Spec:
     """The job that `bench_options` describe."""
-    return checked({"kind": "bench", "variants": _names(variants), **options})
+    options["variants"] = _names(variants)
+    options["model"] = _model(options["model"], options["variants"])
+    return checked({"kind": "bench", **options})
+
+
+def _model(given: str | None, variants: Sequence[str]) -> str:
+    """The model named, else the one that the first variant was cut from, else the demo model."""
+    if given is not None or not variants:
+        return given or "demo"
+    from obstui.models import base_of
+
+    paths = click.get_current_context().find_object(Paths)
+    found = base_of(paths, variants[0]) if paths else None
+    return found or "demo"
 
 
 def _names(text: str) -> list[str]:
-    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise click.UsageError("--variants names none: write ids or folders, such as 12@10,12@30.")
+    return names
 
 
 def _read(path: Path, first: int | None) -> tuple[str, ...]:
@@ -269,6 +289,8 @@ def _tell_made(job: JobView) -> None:
         say(f"Made {', '.join(str(variant['id']) for variant in result['variants'])}.")
     if result.get("export"):
         say(f"Wrote {result['export']['folder']}.")
+    if result.get("models"):
+        click.echo(model_table(result["models"], result.get("reseed")))
     if result.get("latency"):
         click.echo(latency_table(result["latency"]))
 

@@ -182,7 +182,8 @@ def _failed(found: Report) -> list[str]:
 
 def _failure(job: JobView) -> str:
     why = one_line(job.error or job.reason or "no reason was recorded", limit=300)
-    return f"job {job.id}  {output.title(job)}: {why}  (obstui retry {job.id})"
+    change = " --set FIELD=VALUE" if job.reason == "bad_input" else ""
+    return f"job {job.id}  {output.title(job)}: {why}  (obstui retry {job.id}{change})"
 
 
 def _best(found: Report) -> list[str]:

@@ -43,9 +43,9 @@ def restore(paths: Paths, file: Path | None, yes: bool) -> None:
 
 def _ask(copy: Path, lost: int, older: int) -> None:
     """Raises UsageError where nobody can answer, Abort at a no."""
-    parts = [f"{lost} job{'s' * (lost > 1)} that it does not know"] if lost else []
-    parts += [f"what has become of {older} more since"] if older else []
-    what = f"The store is sound, and {copy.name} is older: it undoes {' and '.join(parts)}"
+    parts = [f"loses {lost} job{'s' * (lost > 1)}"] if lost else []
+    parts += [f"undoes what has become of {older} since"] if older else []
+    what = f"The store is sound, and {copy.name} is older: going back {' and '.join(parts)}"
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{what}. Give --yes to go back to it all the same.")
-    click.confirm(f"{what}. Go back to it?", abort=True, err=True)
+        raise click.UsageError(f"{what}. Give --yes to do it all the same.")
+    click.confirm(f"{what}. Go back?", abort=True, err=True)

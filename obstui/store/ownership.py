@@ -298,6 +298,25 @@ class Ownership(Access):
             )
             return True
 
+    def put_off(self, claim: Claim, *, reason: str, error: str, not_before: float) -> bool:
+        """Give back a job that could not be started, until `not_before`. Nothing has run, so there
+        was no attempt: a job that waits all night for video memory leaves no row a minute. What
+        was wished of it meanwhile is done. False when fenced out."""
+        with self._owned(claim, "put off") as (conn, job):
+            if job is None or job.state != "starting":
+                return False
+            now = self._clock()
+            if job.desired != "run":
+                end_attempt(conn, job, "queued", who=claim.worker, now=now, reason=reason)
+                return True
+            move(
+                conn, job, "queued", who=claim.worker, now=now, reason=reason, error=error,
+                not_before=not_before, attempt=job.attempt - 1,
+            )  # fmt: skip
+            for table, number in ((attempts, attempts.c.number), (events, events.c.attempt)):
+                conn.execute(delete(table).where(table.c.job_id == job.id, number == job.attempt))
+            return True
+
     def recover(
         self, worker: str, device: str, result_of: Callable[[str, int], dict[str, Any] | None]
     ) -> list[JobView]:

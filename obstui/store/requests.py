@@ -93,8 +93,11 @@ class Requests(Access):
         with self._write() as conn:
             job = find(conn, job_id)
             if job.state not in BROKEN:
-                mend = "queue it anew" if job.state == "succeeded" else "it is not over"
-                raise Refused(f"Job {job_id} is {job.state}: {mend}.")
+                if job.state != "succeeded":
+                    raise Refused(f"Job {job_id} is {job.state}: it is not over.")
+                raise Refused(
+                    f"Job {job_id} is succeeded: queue it anew from obstui show {job_id} --yaml."
+                )
             if changes:
                 job = self._change(conn, job, changes)
             self._requeue(conn, job, self._clock())

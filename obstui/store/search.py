@@ -166,7 +166,6 @@ _FIELDS: Mapping[str, _Field] = {
     "took": _Field("took>30m", _span, ordered=True),
 }
 _ALIASES = {"status": "state", "device": "gpu", "prio": "priority", "job": "id"}
-FIELDS = tuple(_FIELDS)
 
 
 # -- the same in SQL -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ F8  SIGSTOP of the worker           test_worker_faults, against a silence limit 
 F9  the clock steps                 test_store_faults (order), the tests of the time windows
 F10 suspend                         test_worker_wishes; every write is fenced (F7)
 F11 full disk                       test_disk_faults, on a filesystem of 64 MiB
-F12 foreign lock on the store       test_worker_faults, 3 s of an exclusive lock
+F12 foreign lock on the store       test_worker_faults: 3 s, and 10 s beside a dashboard
 F13 an idle reader                  test_store_reader
 F14 what children do                test_worker_supervision, test_worker_faults
 F15 cancel in each state, races     test_store_faults (500 races), test_store_transitions, _model

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import select
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -179,3 +184,135 @@ def test_what_show_says_of_a_job_whose_worker_is_gone(obstui: Run, tmp_path: Pat
         store.finish(claim, "failed")
     assert "its worker is gone" not in obstui("show", "1").out
     assert obstui("show", "1", "--json").data["progress"] is None
+
+
+def test_the_queue_in_the_order_in_which_it_runs(obstui: Run, tmp_path: Path) -> None:
+    assert "Nothing runs" in obstui("ls", "--queue").err
+    hour = (time.localtime().tm_hour + 12) % 24
+    window = f"{hour:02d}:00-{hour:02d}:01"
+    for options in ((), (), ("--window", window), ("--held",), ("--priority", "7"), ()):
+        obstui("prune", *options)
+    obstui("compare", "--variants", "2@20")
+    obstui("move", "6", "--before", "2")
+    with Store.open(Paths(tmp_path / "home", tmp_path / "home" / "jobs.db")) as store:
+        claim = store.claim("nobody", "cpu")
+    assert claim is not None
+    assert claim.job_id == 5  # of the highest priority
+    jobs = obstui("ls", "--queue", "--json").data
+    assert [job["id"] for job in jobs] == [5, 1, 6, 2, 3, 7, 4]
+    assert [job["place"] for job in jobs] == [None, 1, 2, 3, 4, 5, None]
+    lines = obstui("ls", "--queue").out.splitlines()
+    assert lines[0].split() == ["PLACE", "ID", "KIND", "STATE", "PRIORITY", "WINDOW", "NAME", "NOW"]
+    assert "its worker is gone" in lines[1]
+    assert window in lines[5]
+    assert "outside its time window" in lines[5]
+    assert "waits for job 2 (queued)" in lines[6]
+    assert lines[7].endswith("until obstui resume 4")
+    assert "And 5 more: --limit 7" in obstui("ls", "--queue", "--limit", "2").err
+    assert obstui("ls", "--queue", "--sweeps").code == 2
+
+
+def test_the_order_told_is_the_order_taken(obstui: Run, tmp_path: Path) -> None:
+    for priority in (0, 3, 0, -2, 3):
+        obstui("prune", "--priority", str(priority))
+    obstui("move", "3", "--first")
+    told = [job["id"] for job in obstui("ls", "--queue", "--json").data]
+    taken = []
+    with Store.open(Paths(tmp_path / "home", tmp_path / "home" / "jobs.db")) as store:
+        while claim := store.claim("nobody", "cpu"):
+            taken.append(claim.job_id)
+    assert told == taken
+
+
+def test_what_ls_says_of_a_job_whose_worker_is_gone(obstui: Run, tmp_path: Path) -> None:
+    obstui("prune")
+    paths = Paths(tmp_path / "home", tmp_path / "home" / "jobs.db")
+    with Store.open(paths) as store:
+        assert store.claim("nobody", "cpu") is not None
+    words = "Job 1 stands still: its worker is gone: obstui worker start lets it go on."
+    assert words in obstui("ls").err
+    with paths.lock("cpu").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as a worker that lives does
+        assert obstui("ls").err == ""
+
+
+def test_waiting_says_why_a_job_stands_still(
+    obstui: Run, tmp_path: Path, spawn: Callable[..., subprocess.Popen[str]]
+) -> None:
+    obstui("prune", "--held")
+    obstui("prune")
+    home = tmp_path / "home"
+    told = {}
+    with Store.open(Paths(home, home / "jobs.db")) as store:
+        assert store.claim("nobody", "cpu") is not None
+        for job_id, options in ((1, ()), (1, ("--json",)), (2, ())):
+            script = "import sys; from obstui.cli import main; main(sys.argv[1:])"
+            wait = spawn(script, "--db", home / "jobs.db", "wait", str(job_id), *options)
+            assert wait.stderr is not None
+            assert select.select([wait.stderr], [], [], 20)[0], "not a word"
+            told[job_id, options] = wait.stderr.readline()
+    assert "obstui resume 1 lets it go on" in told[1, ()]
+    assert "obstui resume 1 lets it go on" in told[1, ("--json",)]
+    assert "its worker is gone: obstui worker start" in told[2, ()]
+
+
+def test_nobody_can_wait_for_a_job_that_is_held(
+    obstui: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "config.toml"
+    settings.write_text("volume = 11\n")  # no worker would start, were it to come to that
+    monkeypatch.setenv("OBSTUI_CONFIG", str(settings))
+    done = obstui("prune", "--held", "--wait")
+    assert (done.code, "leave out --held or --wait" in done.err) == (2, True)
+    assert obstui("ls", "--json").data == []
+
+
+def test_a_sound_store_is_not_put_back_unasked(obstui: Run, tmp_path: Path) -> None:
+    obstui("prune")
+    paths = Paths(tmp_path / "home", tmp_path / "home" / "jobs.db")
+    copy = backup.back_up(paths)
+    assert obstui("restore").code == 0  # the same: nothing is undone
+    obstui("cancel", "1")
+    done = obstui("restore")
+    assert (done.code, "going back undoes what has become of 1 since" in done.err) == (2, True)
+    obstui("prune")
+    obstui("prune")
+    done = obstui("restore", str(copy))
+    assert done.code == 2
+    assert "is older: going back loses 2 jobs and undoes what has become of 1" in done.err
+    assert "--yes" in done.err
+    assert [job["state"] for job in obstui("ls", "--json").data] == ["queued"] * 2 + ["cancelled"]
+    assert obstui("restore", str(copy), "--yes").code == 0
+    assert [job["state"] for job in obstui("ls", "--json").data] == ["queued"]
+
+
+def test_the_example_can_be_submitted(obstui: Run, tmp_path: Path) -> None:
+    file = tmp_path / "night.yaml"
+    file.write_text(obstui("submit", "--example").out)
+    done = obstui("submit", str(file), "--dry-run")
+    assert done.code == 0
+    assert done.err == "4 jobs of the sweep damping would be queued; nothing was.\n"
+    assert not (tmp_path / "home").exists()  # trying makes nothing
+    assert len(obstui("submit", str(file), "--json").data) == 4
+    assert "sparsity: [0.1, 0.3]" in obstui("submit", "--help").out
+
+
+def test_a_dry_run_refuses_what_the_queue_would(obstui: Run, tmp_path: Path) -> None:
+    file = tmp_path / "night.yaml"
+    file.write_text("kind: prune\nafter: [1]\n")
+    for _ in range(2):  # without a store, and with one
+        done = obstui("submit", str(file), "--dry-run")
+        assert done.code == 3
+        assert "night.yaml, line 1: There is no job 1." in done.err
+        obstui("prune", "--held")
+        obstui("rm", "1", "--yes")
+
+
+def test_a_length_of_time_has_a_unit(obstui: Run) -> None:
+    assert "Write 8h, 8m or 8s" in obstui("prune", "--max-runtime", "8").err
+    obstui("prune")
+    obstui("cancel", "1")
+    done = obstui("retry", "1", "--set", "max_runtime=8")
+    assert (done.code, "Write 8h, 8m or 8s" in done.err) == (2, True)
+    done = obstui("retry", "1", "--set", "damping=yes")
+    assert (done.code, "yes and no mean nothing here" in done.err) == (2, True)

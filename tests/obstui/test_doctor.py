@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from obstui.config import Paths
 from obstui.store import Store
 from tests.obstui.test_cli import Run, obstui
@@ -19,8 +21,8 @@ def test_before_anything_was_queued(obstui: Run, tmp_path: Path) -> None:
     done = obstui("doctor", "--json")
     found = by_name(done)
     assert done.code == 0
-    assert found.keys() == {"terminal", "pictures", "gpu", "store", "privacy", "worker", "disk",
-                            "logout"}  # fmt: skip
+    assert found.keys() == {"terminal", "pictures", "gpu", "settings", "store", "privacy",
+                            "worker", "disk", "logout"}  # fmt: skip
     assert found["store"]["ok"] is True
     assert found["worker"]["mend"] == "obstui worker start"
     assert not (tmp_path / "home").exists()  # looking makes nothing
@@ -63,3 +65,48 @@ def test_gc(obstui: Run, tmp_path: Path) -> None:
     assert done.data["removed"][0]["path"] == str(work)
     assert not work.exists()
     assert "0 B were freed" in obstui("gc").err
+
+
+def test_a_home_that_cannot_be_made(obstui: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OBSTUI_HOME", "/proc/x")
+    done = obstui("doctor", "--json")
+    found = by_name(done)
+    assert done.code == 4
+    assert found["store"]["ok"] is False
+    assert "/proc/x/jobs.db cannot be made" in str(found["store"]["words"])
+    assert "OBSTUI_HOME" in str(found["store"]["mend"])
+    assert found["disk"]["ok"] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "ok", "words"),
+    [
+        (None, 0o600, True, "none; "),
+        ("", 0o600, True, "sets nothing"),
+        ('notify = ["ntfys://secret/x"]\nhot = 80\n', 0o600, True, "sets notify, hot"),
+        ('notify = ["ntfys://secret/x"]\n', 0o644, False, "run chmod 600"),
+        ("hot = 80\n", 0o644, True, "sets hot"),
+        ("hott = 80\n", 0o600, False, "no setting hott"),
+        ("hot = \n", 0o600, False, "Cannot read the settings"),
+    ],
+)
+def test_the_settings(
+    obstui: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str | None,
+    mode: int,
+    ok: bool,
+    words: str,
+) -> None:
+    file = tmp_path / "config.toml"
+    monkeypatch.setenv("OBSTUI_CONFIG", str(file))
+    if text is not None:
+        file.write_text(text)
+        file.chmod(mode)
+    done = obstui("doctor", "--json")
+    found = by_name(done)["settings"]
+    assert (done.code, found["ok"]) == (0 if ok else 4, ok)
+    assert words in str(found["words"])
+    assert str(file) in str(found["words"])
+    assert "secret" not in done.out + done.err

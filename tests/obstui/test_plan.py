@@ -106,7 +106,7 @@ def test_what_fits_nowhere_is_refused(obstui: Run) -> None:
     done = obstui("prune", "--model", SDXL, "--vram", "4")
     assert (done.code, done.out) == (2, "")
     assert "This needs at least 7." in done.err
-    assert "more than the 4 GB given" in done.err
+    assert "more than the 4 GiB given" in done.err
     assert obstui("prune", "--vram", "-1").code == 2
     assert obstui("prune", "--size", "1001").code == 2
 
@@ -277,7 +277,7 @@ def test_too_few_tokens_are_refused_as_the_engine_would(
         (("--model", SDXL, "--num-prompts", "1", "--steps", "3", "--guidance", "1"), 2),
         (("--model", SDXL, "--num-prompts", "2", "--steps", "1", "--size", "512"), 2),
         (("--model", "owner/unknown", "--num-prompts", "1", "--steps", "1"), 0),
-        (("--method", "magnitude", "--num-prompts", "1", "--steps", "1"), 0),
+        (("--method", "magnitude", "--steps", "1"), 0),
     ],
 )
 def test_which_calibrations_are_too_small(obstui: Run, options: tuple[str, ...], code: int) -> None:

@@ -119,3 +119,14 @@ def test_names_cannot_write_markdown(tmp_path: Path, obstui: Run) -> None:
     assert "<b>" not in out.replace("\\<b\\>", "")
     assert "\x1b" not in out
     assert "\n## heading" not in out
+
+
+def test_before_the_first_job_it_is_as_quiet_as_ls(obstui: Run, tmp_path: Path) -> None:
+    done = obstui("report")
+    assert (done.code, done.out, done.err) == (0, "", obstui("ls").err)
+    empty = obstui("report", "--json").data
+    assert not (tmp_path / "home").exists()
+    obstui("prune")
+    full = obstui("report", "--json").data
+    assert empty.keys() == full.keys()
+    assert empty["counts"] == {**full["counts"], "queued": 0}

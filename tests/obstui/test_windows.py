@@ -84,7 +84,7 @@ def test_what_is_no_window(text: str) -> None:
 
 
 def test_lengths_of_time() -> None:
-    assert [seconds(t) for t in ("8h", "90m", "1h30m", "45 s", "2d", 60)] == [
+    assert [seconds(t) for t in ("8h", "90m", "1h30m", "45 s", "2d", "60s")] == [
         28800, 5400, 5400, 45, 172800, 60,
     ]  # fmt: skip
     for value in (1.0, 5400.0, 90061.0):
