@@ -1,7 +1,7 @@
 """Makes `jobs.db.example`: a night on the demo model, in one file that needs no other.
 
 The night is real: a worker in a temporary home prunes, paints, times and fails. Then the store is
-sealed: thumbnails move into it, and the paths and names of the machine it ran on leave it.
+sealed: pictures move into it, and the paths and names of the machine it ran on leave it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from core import demo
 
 TARGET = Path(__file__).parents[1] / "jobs.db.example"
 HOME_SHOWN = "/home/you/.local/state/obstui"
-THUMBNAIL_SIDE = 48
-"""Pixels: what half-blocks show at 80 columns, at about a kilobyte a picture."""
+PICTURE_SIDE = 64
+"""Pixels: the demo model's own size, at about a kilobyte a picture."""
 
 NIGHT = """
 name: demo, 10 to 30 %
@@ -93,18 +93,18 @@ def _live_through(home: Path) -> None:
         _obstui(home, "prune", "--model", str(lost), "--sparsity", "0.2", "--json",
                 "--name", "a model that was deleted in the meantime")
     )  # fmt: skip
-    shutil.rmtree(lost)
     _obstui(home, "compare", "--model", str(lost), "--variants", f"{failing['id']}@20",
             "--name", "needs the job that failed")  # fmt: skip
+    shutil.rmtree(lost)
     cancelled = json.loads(
         _obstui(home, "prune", "--sparsity", "0.5", "--json", "--name", "thought better of it")
     )
     _obstui(home, "cancel", str(cancelled["id"]))
-    _obstui(home, "prune", "--sparsity", "0.1,0.2,0.3", "--packages", "4", "--held",
-            "--name", "for tomorrow: four packages")  # fmt: skip
     _obstui(home, "worker", "start")
     _obstui(home, "wait", "--all", check=False)
     _obstui(home, "worker", "stop")
+    _obstui(home, "prune", "--sparsity", "0.1,0.2,0.3", "--packages", "4", "--held",
+            "--name", "for tomorrow: four packages")  # fmt: skip
 
 
 def _seal(home: Path) -> None:
@@ -142,12 +142,11 @@ def _seal(home: Path) -> None:
 
 
 def _sealed(value: Any, home: Path) -> Any:
-    """`value` with thumbnails inside instead of beside it, and nobody's paths."""
+    """`value` with pictures inside instead of beside it, and nobody's paths."""
     if isinstance(value, dict):
         sealed = {key: _sealed(item, home) for key, item in value.items()}
-        thumbnail = value.get("thumbnail")
-        if isinstance(thumbnail, str) and thumbnail:
-            sealed["thumbnail"] = _inside(Path(thumbnail))
+        if "thumbnail" in value:
+            sealed["path"] = sealed["thumbnail"] = _inside(Path(value["path"]))
         return sealed
     if isinstance(value, list):
         return [_sealed(item, home) for item in value]
@@ -161,10 +160,11 @@ def _anonymous(text: str, home: Path) -> str:
 def _inside(file: Path) -> str:
     with Image.open(file) as picture:
         small = picture.convert("RGB")
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
     octets = io.BytesIO()
-    small.save(octets, "WEBP", quality=80)
-    return f"data:image/webp;base64,{base64.b64encode(octets.getvalue()).decode('ascii')}"
+    small.save(octets, "WEBP", quality=85)
+    inside = base64.b64encode(octets.getvalue()).decode("ascii")
+    return f"data:image/webp;name={file.name};base64,{inside}"
 
 
 if __name__ == "__main__":
