@@ -115,7 +115,9 @@ def run(
         else:
             yield event
     again = [made[shot.prompt, shot.seed] for shot in others]
-    yield ReseedMeasured(len(again), *_distances(again, dense[: len(again)]))
+    yield ReseedMeasured(
+        len(again), *_means([_apart(x, y) for x, y in zip(again, dense, strict=False)])
+    )
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
@@ -229,17 +231,18 @@ def _paint(
     )
 
 
-def _distances(
-    own: Sequence[Picture], dense: Sequence[Picture]
+def _apart(own: Picture, dense: Picture) -> tuple[float, float, float]:
+    """PSNR, SSIM and latent distance of two pictures."""
+    x, y = np.asarray(own.image()), np.asarray(dense.image())
+    latent = latent_distance(own.latents(), dense.latents())
+    return min(psnr(x, y), PSNR_CAP), ssim(x, y), latent
+
+
+def _means(
+    apart: Sequence[tuple[float, float, float]],
 ) -> tuple[float | None, float | None, float | None]:
-    """Mean PSNR, SSIM and latent distance of pairs of pictures."""
-    pairs = list(zip(own, dense, strict=True))
-    pixels = [(np.asarray(x.image()), np.asarray(y.image())) for x, y in pairs]
-    return (
-        _mean([min(psnr(x, y), PSNR_CAP) for x, y in pixels]),
-        _mean([ssim(x, y) for x, y in pixels]),
-        _mean([latent_distance(x.latents(), y.latents()) for x, y in pairs]),
-    )
+    psnrs, ssims, latents = zip(*apart, strict=True) if apart else ((), (), ())
+    return _mean(psnrs), _mean(ssims), _mean(latents)
 
 
 def _measure(
@@ -252,7 +255,8 @@ def _measure(
     shots: Sequence[Shot],
 ) -> ModelMeasured:
     manifest = read_manifest(variant) if variant else {}
-    drift = _distances(own, dense) if variant else (None, None, None)
+    apart = [_apart(x, y) for x, y in zip(own, dense, strict=True)] if variant else []
+    drift = _means(apart)
     scores = clip_scores([picture.image() for picture in own], [shot.prompt for shot in shots])
     return ModelMeasured(
         model=name,
@@ -267,6 +271,7 @@ def _measure(
         attributes=_attributes(own, shots) if settings.model == "demo" else None,
         clip=_mean(scores) if scores else None,
         pictures=len(own),
+        apart={str(shot.seed): each for shot, each in zip(shots, apart, strict=False)},
     )
 
 

@@ -176,7 +176,8 @@ class ModelMeasured(Event):
     images; `latent_distance` is the mean of ||x - x_dense||^2 / ||x_dense||^2 over final latents.
     They are None for the dense model itself. `attributes` is the share of captioned attributes that
     the judge finds in the pictures, None where no judge exists (every model but the demo). `clip`
-    is the mean CLIP score, None where no CLIP weights are at hand. `pictures` were measured.
+    is the mean CLIP score, None where no CLIP weights are at hand. `pictures` were measured;
+    `apart` are PSNR, SSIM and latent distance of each against its dense twin, by the seed as text.
     """
 
     model: str
@@ -191,6 +192,7 @@ class ModelMeasured(Event):
     attributes: float | None
     clip: float | None = None
     pictures: int = 0
+    apart: dict[str, tuple[float, float, float]] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

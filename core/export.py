@@ -6,13 +6,16 @@ Each export carries a model card with the manifest's figures and the lines that 
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from diffusers import UNet2DConditionModel
+from PIL import Image
 from safetensors.torch import save_file
 
 from core import manifest as manifests
@@ -25,16 +28,34 @@ from core.targets import find_targets
 Format = Literal["diffusers", "pth", "dense"]
 PICKLE = "unet_pruned.pth"
 CARD = "README.md"
+PICTURES = "pictures"
+_SIDE = 384  # pixels: a card is looked at, not measured
 
 
-def export(variant: Path, form: Format, out: Path, base: str | None = None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two pictures from the same noise, by the dense model and by the variant."""
+
+    prompt: str
+    seed: int
+    dense: Path
+    pruned: Path
+
+
+def export(
+    variant: Path,
+    form: Format,
+    out: Path,
+    base: str | None = None,
+    pairs: Sequence[Pair] = (),
+) -> dict[str, Any]:
     """Write `variant` in the form `form` as the new folder `out`, whole or not at all, and return
     its manifest.
 
     `diffusers` is a copy, `pth` the whole pickled module in unet_pruned.pth, `dense` a stock UNet
     whose removed units are zeros: the same output, no gain. `base` names the model that the card
-    has people load it into; None: what the variant was cut from. Raises BadInput when the variant
-    is damaged or `out` exists.
+    has people load it into; None: what the variant was cut from. The card shows those `pairs` whose
+    pictures can be read. Raises BadInput when the variant is damaged or `out` exists.
     """
     manifest = manifests.check_files(variant)
     if out.exists():
@@ -44,6 +65,10 @@ def export(variant: Path, form: Format, out: Path, base: str | None = None) -> d
     partial.mkdir(parents=True)
     try:
         _write(variant, manifest, form, partial, base)
+        _show(pairs, partial)
+        for file in partial.rglob("*"):
+            manifests.sync(file)
+        manifests.sync(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -63,9 +88,32 @@ def _write(
     else:
         _write_dense(variant, manifest, partial / "unet")
     (partial / CARD).write_text(_card(manifest, form, base), encoding="utf-8")
-    for file in partial.rglob("*"):
-        manifests.sync(file)
-    manifests.sync(partial)
+
+
+def _show(pairs: Sequence[Pair], folder: Path) -> None:
+    """Add the pictures to the card, dense and pruned side by side in one file each."""
+    lines: list[str] = []
+    for pair in pairs:
+        try:
+            with Image.open(pair.dense) as dense, Image.open(pair.pruned) as pruned:
+                both = [dense.convert("RGB"), pruned.convert("RGB")]
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue
+        for image in both:
+            image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        wide, high = max(image.width for image in both), max(image.height for image in both)
+        sheet = Image.new("RGB", (2 * wide, high))
+        for column, image in enumerate(both):
+            sheet.paste(image, (column * wide, 0))
+        name = f"{PICTURES}/{len(lines) + 1}.jpg"
+        (folder / PICTURES).mkdir(exist_ok=True)
+        sheet.save(folder / name, quality=90)
+        prompt = re.sub(r"([\\`*_\[\]<>#|!&])", r"\\\1", " ".join(pair.prompt.split())[:200])
+        lines.append(f"![{prompt}]({name})\n\n{prompt}, seed {pair.seed}\n")
+    if lines:
+        head = "\n## Dense (left) and pruned (right), from the same noise\n\n"
+        with (folder / CARD).open("a", encoding="utf-8") as card:
+            card.write(head + "\n".join(lines))
 
 
 def _write_dense(variant: Path, manifest: Mapping[str, Any], folder: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from diffusers import StableDiffusionXLPipeline
 from greenlet import getcurrent, greenlet
 from PIL import Image
 
-from core import pictures
+from core import pictures, schedulers
 from core.errors import BadInput, Cancelled, EngineError
 from core.events import Event, ImageSaved, Phase, Progress
 from core.loading import Pipelines, default_size, variant_key
@@ -34,10 +34,11 @@ _WARM_UP_STEPS = 2
 
 @dataclass(frozen=True)
 class GenerateSettings:
-    """One generation: every prompt with the seeds `seed` to `seed + count - 1`.
+    """One generation: every prompt with the seeds `seed` to `seed + count - 1`, or with `seeds`.
 
-    `variant` is the folder of a pruned UNet, `variant_id` the name to report it by. `steps`,
-    `guidance` and `size` (pixels, square) fall back to what the model does best when None.
+    `variant` is the folder of a pruned UNet, `variant_id` the name to report it by. `scheduler` is
+    a name of `core.schedulers.NAMES`; it, `steps`, `guidance` and `size` (pixels, square) fall back
+    to what the model does best when None.
     """
 
     model: str
@@ -51,6 +52,8 @@ class GenerateSettings:
     guidance: float | None = None
     size: int | None = None
     batch_size: int = 1
+    seeds: tuple[int, ...] = ()
+    scheduler: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,9 @@ def run(
         raise BadInput("There is nothing to generate: give at least one prompt")
     steps = defaults(settings.model).steps if settings.steps is None else settings.steps
     check_counts(count=settings.count, batch_size=settings.batch_size, steps=steps)
+    seeds = settings.seeds or range(settings.seed, settings.seed + settings.count)
     shots = [
-        Shot(index, prompt, settings.seed + i)
-        for index, prompt in enumerate(settings.prompts)
-        for i in range(settings.count)
+        Shot(index, prompt, seed) for index, prompt in enumerate(settings.prompts) for seed in seeds
     ]
     yield Phase("load", 1, "model", following=(("generate", steps * len(shots)),))
     if cancelled():
@@ -110,17 +112,19 @@ def run(
         batch_size=settings.batch_size,
     )
     yield Progress(1, 1, settings.model)
-    look = resolve(
-        pipe,
-        settings.model,
-        variant=settings.variant,
-        variant_id=settings.variant_id,
-        negative=settings.negative,
-        steps=settings.steps,
-        guidance=settings.guidance,
-        size=settings.size,
-    )
-    yield from paint(pipe, look, shots, out, cancelled, batch_size=settings.batch_size)
+    with schedulers.using(pipe, settings.scheduler) as sampler:
+        look = resolve(
+            pipe,
+            settings.model,
+            variant=settings.variant,
+            variant_id=settings.variant_id,
+            negative=settings.negative,
+            steps=settings.steps,
+            guidance=settings.guidance,
+            size=settings.size,
+        )
+        look = replace(look, sampler=sampler)
+        yield from paint(pipe, look, shots, out, cancelled, batch_size=settings.batch_size)
 
 
 def check_counts(**counts: int) -> None:

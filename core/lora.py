@@ -18,6 +18,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -59,12 +60,12 @@ def carry_over(lora: Path, variant: Path, out: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`python -m core.lora FILE VARIANT OUT`: exit 0, or 2 and a sentence on stderr."""
+    """`python -m core.lora FILE VARIANT OUT`: exit 0, or 2 and a sentence as stderr's last line."""
     lora, variant, out = map(Path, arguments)
     try:
         carry_over(lora, variant, out)
     except (BadInput, OSError) as error:
-        print(str(error), file=sys.stderr)
+        print(" ".join(str(error).split()), file=sys.stderr)
         return 2
     return 0
 
@@ -141,7 +142,7 @@ def _read(lora: Path, unet: UNet2DConditionModel) -> dict[str, Tensor]:
         found, alphas = StableDiffusionXLPipeline.lora_state_dict(
             str(lora), unet_config=unet.config, use_safetensors=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise BadInput(f"{lora} is no LoRA that diffusers can read: check the file") from error
     if any("dora_scale" in name for name in found):
         raise BadInput(f"{lora} is a DoRA, whose norms belong to the dense weights: use a LoRA")

@@ -333,8 +333,8 @@ def fit(choices: Iterable[Choice], budget: float) -> Choice:
             least = choice
     assert least is not None
     raise BadInput(
-        f"this needs at least {least.forecast.needed / GIB:.1f} GB of device memory (in phase "
-        f"{least.forecast.peak.phase}), more than the {budget / GIB:g} GB given: "
+        f"this needs at least {least.forecast.needed / GIB:.1f} GiB of device memory (in phase "
+        f"{least.forecast.peak.phase}), more than the {budget / GIB:g} GiB given: "
         "choose a smaller size or a smaller model"
     )
 

@@ -299,7 +299,8 @@ def _job(source: _Source, where: Key, data: dict[str, Value], above: _Above) -> 
         options = JobOptions(**{k: v for k, v in data.items() if k in _OPTIONS})
     except ValidationError as err:
         field, words = faults(err)[0]
-        source.refuse(at(field) if field else where, words)
+        # Of a fault between two fields the first word is one of them, where it can be.
+        source.refuse(at(field or words.partition(" ")[0]), words)
     for field, value in _looked_up(spec, source.folder).items():
         if isinstance(value, BadSpec):
             source.refuse(at(field), str(value), type(value))

@@ -96,6 +96,8 @@ def check_pickle(file: str) -> str:
     """The absolute path of a file as torch.save writes it. Raises NoSuchModel, BadSpec."""
     path = Path(file).expanduser()
     shown = one_line(file, limit=120)
+    if path.is_dir():
+        raise BadSpec(f"{shown} is a folder: name the .pth file in it.")
     if not path.is_file():
         raise NoSuchModel(f"There is no file {shown}: check the path.")
     if not zipfile.is_zipfile(path):

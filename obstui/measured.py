@@ -60,13 +60,14 @@ class Measured:
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A figure of `Measured`. `better` is +1 where more is better, -1 where less is. `words` are
-    its digits without the unit, which the label has."""
+    its digits without the unit, which the label has. `log`: it spans powers of ten."""
 
     key: str
     label: str
     better: int
     words: Callable[[float], str]
     scale: float = 1.0
+    log: bool = False
 
     def of(self, row: Measured) -> float | None:
         """In the label's unit."""
@@ -94,8 +95,8 @@ COSTS = (
     Metric("image_s", "image (s)", -1, _digits(",.2f")),
 )
 QUALITIES = (
-    Metric("noise_error", "noise error", -1, _distance),
-    Metric("latent_distance", "latent distance", -1, _distance),
+    Metric("noise_error", "noise error", -1, _distance, log=True),
+    Metric("latent_distance", "latent distance", -1, _distance, log=True),
     Metric("psnr", "PSNR (dB)", 1, _digits(".1f")),
     Metric("ssim", "SSIM", 1, _digits(".3f")),
     Metric("clip", "CLIP score", 1, _digits(".2f")),
@@ -218,7 +219,7 @@ def as_markdown(rows: Sequence[Measured]) -> str:
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
     for row in rows:
         name = row.base if row.dense else f"{row.base} {row.model}"
-        share = f"{row.sparsity:.0%}"
+        share = f"{row.sparsity * 100:g}%"
         lines.append([_escaped(name), _escaped(row.method), share, *(m.text(row) for m in shown)])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

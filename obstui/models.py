@@ -114,7 +114,28 @@ def find_variant(reader: Reader, ref: str) -> Path:
             return Path(str(variant["path"]))
     has = ", ".join(str(variant["id"]) for variant in made)
     mend = f"job {named[0]} made {has}" if has else "obstui models ls lists those that are there"
+    if job and not made and job.kind in ("prune", "import") and job.state not in TERMINAL:
+        mend = f"job {job.id}, which is to make it, is {job.state}"
     raise NotFound(f"There is no variant {ref}: {mend}.")
+
+
+def base_of(paths: Paths, ref: str) -> str | None:
+    """The dense model that a variant was cut from, or will be; UNKNOWN where nobody has said, None
+    for a variant that is not there."""
+    from core.errors import BadInput
+    from core.manifest import read_manifest
+
+    named = parse_variant_id(ref)
+    if named is None:
+        try:
+            return str(read_manifest(Path(ref).expanduser())["base"])
+        except BadInput:
+            return None
+    if not paths.db.exists():
+        return None
+    with Reader.open(paths) as reader:
+        job = reader.job(named[0])
+    return str(job.spec.get("model") or job.spec.get("base") or UNKNOWN) if job else None
 
 
 def dependants(reader: Reader, *refs: str) -> Dependants:
@@ -198,6 +219,21 @@ def verify(folder: Path) -> Iterator[Check]:
         yield _check_params("by the kept units", _params_kept(unet, manifest), manifest)
     except BadInput as err:
         yield Check("parameters", False, one_line(err, limit=400))
+
+
+def kept_units(folder: Path) -> list[dict[str, Any]]:
+    """The targets of a variant in forward order as its manifest has them, but `kept` the ascending
+    list of kept units. Raises NoSuchModel."""
+    from core import manifest as manifests
+    from core.errors import BadInput
+
+    try:
+        return [
+            {**entry, "kept": manifests.decode_kept(str(entry["kept"]), int(entry["units"]))}
+            for entry in manifests.read_manifest(folder)["targets"]
+        ]
+    except (BadInput, ValueError) as err:
+        raise NoSuchModel(f"{one_line(err, limit=400)}.") from None
 
 
 def _check_file(unet: Path, name: str, wanted: str) -> Check:

@@ -276,10 +276,11 @@ def model_table(models: Iterable[dict[str, Any]], reseed: dict[str, Any] | None 
         head, rows = head[:-1], [row[:-1] for row in rows]
     text = output.table(head, rows, ",".join(head[2:]))
     if reseed and reseed.get("psnr") is not None:
+        number = reseed["pictures"]
         text += (
             f"\nFor scale: another seed of the dense model is {reseed['psnr']:.1f} dB, SSIM "
             f"{reseed['ssim']:.3f}, latent distance {reseed['latent_distance']:.1e} away "
-            f"({reseed['pictures']} pictures)."
+            f"({number} picture{'s' * (number > 1)})."
         )
     return text
 

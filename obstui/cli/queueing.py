@@ -210,10 +210,13 @@ def _model(given: str | None, variants: Sequence[str]) -> str:
     """The model named, else the one that the first variant was cut from, else the demo model."""
     if given is not None or not variants:
         return given or "demo"
-    from obstui.models import base_of
+    from obstui.models import UNKNOWN, base_of
 
     paths = click.get_current_context().find_object(Paths)
     found = base_of(paths, variants[0]) if paths else None
+    if found == UNKNOWN:
+        shown = one_line(variants[0], limit=120)
+        raise click.UsageError(f"Nobody has said which model {shown} was cut from: give --model.")
     return found or "demo"
 
 

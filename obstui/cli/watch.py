@@ -83,7 +83,7 @@ class _Screen:
     def _line(job: JobView) -> str:
         what = f"job {job.id}  {output.state(job):<12}"
         if job.finished:
-            why = f"  {job.error}" if job.error else f"  in {output.took(job)}"
+            why = f": {job.error}" if job.error else f"  in {output.took(job)}"
             return one_line(f"{what} {output.title(job)}{why}")
         if job.live:
             return one_line(f"{what} {job.blocked or (job.progress or {}).get('phase', '')}")

@@ -4,6 +4,7 @@ launch     what the command line and the dashboard call: start, stop, status, ru
 loop       one worker on one device: recover, claim, attempt, again
 attempt    one attempt: relay the child's lines, obey the user, judge the end
 relay      the child's facts and progress, on their way into the store
+samples    the memory curve of an attempt, thinned
 verdict    how an attempt ended, as state, reason and one sentence
 supervise  one child process: spawn, order, read, stop, reap
 child      the child's own main (the only side that imports the engine)

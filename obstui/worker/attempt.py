@@ -18,8 +18,10 @@ from obstui.store import Refused, Store, StoreError
 from obstui.store.views import Claim
 from obstui.worker import logs, manifest
 from obstui.worker.guard import Guard
+from obstui.worker.pairs import side_by_side
 from obstui.worker.protocol import ENDINGS, VERSION, Order
 from obstui.worker.relay import Relay
+from obstui.worker.samples import Sampler
 from obstui.worker.supervise import Child
 from obstui.worker.verdict import DEVICE_STUCK, STUCK, Ending, Verdict, judge
 
@@ -85,6 +87,7 @@ class Attempt:
         self._turn = turn
         self._stops = stops
         self._relay = Relay(store, claim)
+        self._sampler = Sampler()
         self._said: dict[str, Any] | None = None
         self._asked: str | None = None
         self._guard = guard
@@ -131,9 +134,11 @@ class Attempt:
         self._put_off(reason, f"The attempt could not be started: {err.strerror or err}.")
 
     def _put_off(self, reason: str, error: str) -> None:
-        verdict = Verdict("queued", reason, error, not_before=time.time() + _RETRY_AFTER)
-        _log.warning("job %d attempt %d: %s", self._claim.job_id, self._claim.attempt, error)
-        self._insist(lambda: self._finish(verdict))
+        _log.warning("job %d: %s", self._claim.job_id, error)
+        later = time.time() + _RETRY_AFTER
+        self._insist(
+            lambda: self._store.put_off(self._claim, reason=reason, error=error, not_before=later)
+        )
 
     def _write_order(self) -> Path:
         claim, paths = self._claim, self._paths
@@ -151,6 +156,7 @@ class Attempt:
             work=str(work),
             hessians=str(paths.hessians),
             log=str(log),
+            pairs=side_by_side(paths, claim.spec),
         )
         path = log.with_name("order.json")
         order.save(path)
@@ -163,10 +169,25 @@ class Attempt:
             if message["type"] in ENDINGS:
                 self._said = message
             else:
+                self._measure(message)
                 self._relay.take(message)
         if child.garbage > before and not self._noisy:
             self._noisy = True
             self._relay.note("The job's process sent what is no message; it was ignored.")
+
+    def _measure(self, message: dict[str, Any]) -> None:
+        """Add what the device says to the progress, and keep a sample of it now and then."""
+        progress = message.get("progress")
+        if message["type"] != "progress" or not isinstance(progress, dict):
+            return
+        if self._guard and (reading := self._guard.read()):
+            progress["gpu"] = {
+                "utilisation": reading.utilisation,
+                "power": None if reading.power is None else round(reading.power),
+                "temperature": reading.temperature,
+            }
+        if sample := self._sampler.take(progress):
+            self._relay.keep("sample", sample)
 
     def _wish(self) -> str | None:
         """Why the attempt should stop, as `Ending.asked` has it; None if it should go on."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -135,18 +136,21 @@ def _watch(uuid: str) -> None:
 
 def _read(nvml: Any, gpu: Any) -> dict[str, Any]:
     memory = nvml.nvmlDeviceGetMemoryInfo(gpu)
-    try:
-        temperature = nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)
-    except nvml.NVMLError:
-        temperature = None
-    try:
-        users = nvml.nvmlDeviceGetComputeRunningProcesses(gpu)
-    except nvml.NVMLError:
-        users = []
+
+    def told(ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except nvml.NVMLError:
+            return None
+
+    users = told(lambda: nvml.nvmlDeviceGetComputeRunningProcesses(gpu)) or []
+    power = told(lambda: nvml.nvmlDeviceGetPowerUsage(gpu))  # milliwatts
     return {
         "free": memory.free,
         "total": memory.total,
-        "temperature": temperature,
+        "temperature": told(lambda: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)),
+        "utilisation": told(lambda: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu),
+        "power": None if power is None else power / 1000,
         "users": [[user.pid, user.usedGpuMemory or 0] for user in users],
     }
 

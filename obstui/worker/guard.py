@@ -11,8 +11,8 @@ from typing import Any
 
 from obstui.config import Paths, Settings
 from obstui.errors import Problem
+from obstui.telemetry import Reading
 from obstui.text import one_line
-from obstui.worker.telemetry import Reading
 
 GIB = 1 << 30
 _MEMORY_MARGIN = 1.05
@@ -47,7 +47,7 @@ class Guard:
         self, paths: Paths, read: Callable[[], Reading | None], limits: Limits | None = None
     ) -> None:
         self._paths = paths
-        self._read = read
+        self.read = read
         self._limits = limits or Limits()
         self._hot = False
 
@@ -60,7 +60,7 @@ class Guard:
 
     def in_the_way(self, child: int | None) -> tuple[str, str] | None:
         """Why the job that `child` runs should make room now, as reason and sentence."""
-        reading = self._read()
+        reading = self.read()
         if reading is None:
             return None
         if (heat := reading.temperature) is not None:
@@ -93,7 +93,7 @@ class Guard:
                 f"The job will write about {_size(need)}, and only {_size(free)} are free on the "
                 f"disk of {self._paths.home}."
             )
-        reading = self._read()
+        reading = self.read()
         if reading and not _fits(plan, job, reading.free) and _fits(plan, job, reading.total):
             return "gpu_busy", (
                 f"Only {_size(reading.free)} of the device's {_size(reading.total)} are free: "

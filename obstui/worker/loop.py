@@ -78,7 +78,7 @@ class Worker:
         self._next_beat = 0.0
         self._stops = 0
         self._draining = False
-        self._telemetry = Telemetry(device.id)
+        self._telemetry = Telemetry(device.id, paths.telemetry(device.id))
         self._settings = settings or Settings()
         self._guard = Guard(paths, self._telemetry.read, Limits.of(self._settings))
         self._closed: str | None = None

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ ENDINGS = ("done", "failed", "stopped")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What one attempt is to do. `variants` maps each variant the spec names to its folder."""
+    """What one attempt is to do. `variants` maps each variant the spec names to its folder; `pairs`
+    are the pictures for an export's card, as `core.export.Pair` in plain words."""
 
     job: int
     ulid: str
@@ -42,6 +43,7 @@ class Order:
     work: str
     hessians: str
     log: str
+    pairs: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         """Write the order file. A file, because a spec may be larger than the pipe holds."""

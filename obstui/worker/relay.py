@@ -48,7 +48,11 @@ class Relay:
 
     def note(self, text: str) -> None:
         """Add a sentence of the worker's own to the job's history."""
-        self._facts.append(("note", {"text": text}))
+        self.keep("note", {"text": text})
+
+    def keep(self, kind: str, payload: dict[str, Any]) -> None:
+        """Add a fact of the worker's own to the job's history."""
+        self._facts.append((kind, payload))
 
     def flush(self) -> bool:
         """Write what is due; whether no fact is left that could still be written."""

@@ -165,7 +165,11 @@ def _export(spec: ExportSpec, order: Order, output: Path, tell: Tell) -> Result:
     if folder.exists() and ours.exists():
         found = manifest.check_files(variant)
     else:
-        found = export.export(variant, spec.format, folder, spec.base)
+        pairs = [
+            export.Pair(p["prompt"], p["seed"], Path(p["dense"]), Path(p["pruned"]))
+            for p in order.pairs
+        ]
+        found = export.export(variant, spec.format, folder, spec.base, pairs)
     files = manifest.described(folder)
     tell(Progress(1, 1))
     return {
@@ -221,6 +225,9 @@ def _generate(
         steps=spec.steps,
         guidance=spec.guidance,
         size=spec.size,
+        batch_size=spec.batch,
+        seeds=spec.seeds,
+        scheduler=spec.scheduler,
     )
     images = []
     for event in generate.run(settings, output, cancelled, pipes):

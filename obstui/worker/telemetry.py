@@ -1,4 +1,4 @@
-"""How a device is doing, as of the last few seconds; None where nobody can tell."""
+"""Asking how a device is doing, without ever waiting for its driver."""
 
 from __future__ import annotations
 
@@ -7,24 +7,14 @@ import json
 import os
 import subprocess
 import time
-from dataclasses import dataclass
+from pathlib import Path
 
+from obstui.telemetry import Reading, publish
 from obstui.worker import python
 
 _STALE_AFTER = 10.0
 _ASK_AGAIN_AFTER = 30.0
 _HELD = 64 << 10
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """Memory in bytes, temperature in degrees Celsius (None: the device does not tell). `users` are
-    the processes that compute on the device: pid, bytes."""
-
-    free: int
-    total: int
-    temperature: int | None
-    users: tuple[tuple[int, int], ...]
 
 
 class Telemetry:
@@ -34,8 +24,9 @@ class Telemetry:
     killed and left alone: another is started only after it has died.
     """
 
-    def __init__(self, device: str) -> None:
-        self._device = device
+    def __init__(self, device: str, published: Path | None = None) -> None:
+        """Readings are published at this path."""
+        self._device, self._published = device, published
         self._process: subprocess.Popen[bytes] | None = None
         self._partial = b""
         self._last: Reading | None = None
@@ -66,15 +57,10 @@ class Telemetry:
         *lines, self._partial = (self._partial + data)[-_HELD:].split(b"\n")
         for line in lines[-1:]:
             with contextlib.suppress(ValueError, KeyError, TypeError):
-                said = json.loads(line)
-                temperature = said["temperature"]
-                self._last = Reading(
-                    free=int(said["free"]),
-                    total=int(said["total"]),
-                    temperature=None if temperature is None else int(temperature),
-                    users=tuple((int(pid), int(used)) for pid, used in said["users"]),
-                )
+                self._last = Reading.of(json.loads(line))
                 self._read_at = now
+                if self._published is not None:
+                    publish(self._published, self._last)
 
     def _start(self) -> None:
         self._close_pipes()

@@ -237,6 +237,10 @@ def test_comparison_from_end_to_end(
     assert cut.ssim < 1
     assert cut.psnr is not None
     assert cut.psnr < evaluate.PSNR_CAP
+    assert dense.apart == {}
+    assert list(cut.apart) == ["5", "6"], "by the pictures' seeds"
+    for place, mean in enumerate((cut.psnr, cut.ssim, cut.latent_distance)):
+        assert sum(each[place] for each in cut.apart.values()) / 2 == pytest.approx(mean)
     assert min(row.latency for row in (dense, same, cut)) > 0
 
     saved = [event for event in events if isinstance(event, ImageSaved)]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from core import demo, generate, loading, pictures, presets, preview
+from core import demo, generate, loading, pictures, presets, preview, schedulers
 from core.errors import BadInput, Cancelled, EngineError
 from core.events import Event, ImageSaved, Phase, Progress, StepPreview
 from core.generate import GenerateSettings
@@ -158,6 +158,54 @@ def test_png_carries_its_settings(tmp_path: Path, pipes: loading.Pipelines) -> N
     )
     record = json.loads(Path(image.path).with_suffix(".json").read_text())
     assert (record["prompt"], record["seed"]) == (settings.prompts[0], 7)
+
+
+@pytest.mark.parametrize("name", schedulers.NAMES)
+def test_every_scheduler_paints_the_same_in_any_batch_and_leaves_the_model_its_own(
+    tmp_path: Path, pipes: loading.Pipelines, name: str
+) -> None:
+    own = pipes.get("demo").scheduler
+    settings = replace(SETTINGS, prompts=PROMPTS[:2], scheduler=name)
+    two = images(list(generate.run(settings, tmp_path / "two", never, pipes)))
+    alone = replace(settings, batch_size=1)
+    one = images(list(generate.run(alone, tmp_path / "one", never, pipes)))
+    for a, b in zip(one, two, strict=True):
+        shown = [np.asarray(Image.open(image.path), dtype=int) for image in (a, b)]
+        assert np.abs(shown[0] - shown[1]).max() <= 2
+    assert pipes.get("demo").scheduler is own
+    with Image.open(tmp_path / "one" / "0000-seed7.png") as image:
+        assert f"Sampler: {schedulers._KNOWN[name][0]}," in image.text["parameters"]  # type: ignore[attr-defined]
+
+
+def test_another_scheduler_makes_other_pictures_even_in_the_same_folder(
+    tmp_path: Path, pipes: loading.Pipelines
+) -> None:
+    settings = replace(SETTINGS, prompts=PROMPTS[:1])
+    made = {}
+    for name in (None, "euler_a", "dpmpp_2m", "dpmpp_2m_karras"):
+        events = list(generate.run(replace(settings, scheduler=name), tmp_path, never, pipes))
+        assert [image.reused for image in images(events)] == [False]
+        made[name] = (tmp_path / "0000-seed7.png").read_bytes()
+    assert len(set(made.values())) == 4
+
+
+def test_the_models_scheduler_is_back_after_a_cancel(
+    tmp_path: Path, pipes: loading.Pipelines
+) -> None:
+    own = pipes.get("demo").scheduler
+    with pytest.raises(Cancelled):
+        list(generate.run(replace(SETTINGS, scheduler="euler"), tmp_path, cancel_after(3), pipes))
+    assert pipes.get("demo").scheduler is own
+    with pytest.raises(BadInput, match="no scheduler magic: choose one of ddim, euler"):
+        list(generate.run(replace(SETTINGS, scheduler="magic"), tmp_path, never, pipes))
+
+
+def test_seeds_of_ones_own(tmp_path: Path, pipes: loading.Pipelines) -> None:
+    settings = replace(SETTINGS, prompts=PROMPTS[:2], seeds=(9, 2), count=5, steps=1)
+    saved = images(list(generate.run(settings, tmp_path, never, pipes)))
+    assert [(image.prompt, image.seed) for image in saved] == [
+        (prompt, seed) for prompt in PROMPTS[:2] for seed in (9, 2)
+    ]
 
 
 def test_what_is_left_open_is_the_models_choice(pipes: loading.Pipelines, tmp_path: Path) -> None:

@@ -212,7 +212,7 @@ def test_painting_halves_the_batch_before_it_moves_components(sdxl: Model) -> No
 
 
 def test_what_fits_nowhere_is_refused_with_the_least_it_needs(sdxl: Model) -> None:
-    with pytest.raises(BadInput, match=r"needs at least 7\.\d GB .* more than the 4 GB given"):
+    with pytest.raises(BadInput, match=r"needs at least 7\.\d GiB .* more than the 4 GiB given"):
         memory.fit(memory.prune_choices(sdxl, 1024), 4 * GIB)
     with pytest.raises(BadInput, match=r"size 1001 does not work.*multiple of 8"):
         memory.fit(memory.prune_choices(sdxl, 1001), 8 * GIB)

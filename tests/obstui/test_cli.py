@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from obstui.cli import main
+from obstui.cli.jobs import variant_table
 
 
 class Done(NamedTuple):
@@ -204,8 +205,11 @@ def test_a_csv_without_a_known_column_is_spoken_of(obstui: Run, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--budget", "ms"), "--budget is for --allocate loss"),
-        (("--method", "magnitude", "--packages", "4"), "--packages is for --method obs"),
+        (("--budget", "ms"), "a budget is for allocation by loss"),
+        (("--method", "magnitude", "--packages", "4"), "packages is for method obs"),
+        (("--method", "magnitude", "--damping", "0.05"), "damping is for method obs"),
+        (("--method", "magnitude", "--timestep-weights", "uniform"), "timestep_weights is for"),
+        (("--method", "magnitude", "--num-prompts", "8"), "magnitude needs no calibration"),
     ],
 )
 def test_an_option_without_effect_is_refused(
@@ -216,6 +220,8 @@ def test_an_option_without_effect_is_refused(
         assert (done.code, done.out) == (2, "")
         assert words in done.err
     assert obstui("prune", "--budget", "ms", "--allocate", "loss").code == 0
+    done = obstui("generate", "--prompt", "x", "--num-prompts", "4")
+    assert (done.code, "--num-prompts is for --prompts FILE" in done.err) == (2, True)
 
 
 def test_show_tells_what_was_asked(obstui: Run) -> None:
@@ -226,11 +232,32 @@ def test_show_tells_what_was_asked(obstui: Run) -> None:
     assert "asks" not in obstui("show", "2").out
 
 
-def test_a_variant_of_the_demo_model_is_of_no_other(obstui: Run) -> None:
+def test_without_model_a_variants_own_base_is_taken(obstui: Run) -> None:
     obstui("prune", "--model", "owner/sdxl")
     obstui("prune")
     for arguments in (
         ("compare", "--variants", "1@20"),
+        ("bench", "--variants", "1@20"),
+        ("generate", "--variant", "1@20", "--prompt", "x"),
+    ):
+        assert obstui(*arguments, "--json").data["spec"]["model"] == "owner/sdxl"
+    assert obstui("compare", "--variants", "2@20", "--json").data["spec"]["model"] == "demo"
+    assert obstui("generate", "--prompt", "x", "--json").data["spec"]["model"] == "demo"
+    planned = obstui("plan", "compare", "--variants", "1@20", "--json").data
+    assert planned["model"] == "owner/sdxl"
+    assert "give the same --model" in obstui("bench", "--variants", "1@20,2@20").err
+
+
+def test_a_refused_list_of_variants_is_said_in_words(obstui: Run) -> None:
+    done = obstui("bench", "--variants", ",")
+    assert (done.code, "--variants names none" in done.err) == (2, True)
+
+
+def test_a_variant_of_the_demo_model_is_of_no_other(obstui: Run) -> None:
+    obstui("prune", "--model", "owner/sdxl")
+    obstui("prune")
+    for arguments in (
+        ("compare", "--variants", "1@20", "--model", "demo"),
         ("generate", "--variant", "2@20", "--prompt", "x", "--model", "owner/sdxl"),
     ):
         done = obstui(*arguments)
@@ -239,3 +266,13 @@ def test_a_variant_of_the_demo_model_is_of_no_other(obstui: Run) -> None:
     assert obstui("compare", "--variants", "1@20", "--model", "owner/sdxl").code == 0
     assert obstui("compare", "--variants", "1@20", "--model", "owner/sdxl-copy").code == 0
     assert len(obstui("ls", "--json").data) == 4
+
+
+def test_a_small_error_is_not_shown_as_none() -> None:
+    variant = {"id": "1@30", "sparsity": 0.3, "params": 7, "dense_params": 8, "size_bytes": 1,
+               "path": "/v", "mean_error": 3.14e-5, "held_out_error": 0.0958,
+               "noise_error": None}  # fmt: skip
+    shown = variant_table([variant])
+    assert "3.1e-05" in shown
+    assert "0.096" in shown
+    assert "0.000" in variant_table([{**variant, "mean_error": 0.0}])

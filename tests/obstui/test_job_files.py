@@ -120,6 +120,8 @@ BAD = {
         "jobs:\n  - {id: a}\n  - {id: b, kind: compare, variants: [a@20]}\n"
         "  - {kind: compare, variants: [b@20]}\n", 4, "b is of kind compare"),
     "value": ("kind: prune\nseed: 1\ndamping: 5\n", 3, "less than or equal to 1"),
+    "of another method": (
+        "kind: prune\nmethod: magnitude\ndamping: 0.05\n", 3, "damping is for method obs"),
     "in a matrix": ("kind: prune\nmatrix:\n  seed: [1, -1]\n", 3, "seed"),
     "in defaults": ("defaults: {damping: 9}\njobs:\n  - kind: prune\n", 1, "damping"),
     "no default": ("defaults: {x: 9}\njobs:\n  - kind: prune\n", 1, "no kind of job"),

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from core.demo import MODEL_DIR
@@ -148,6 +149,46 @@ def test_an_export_that_was_cut_off_after_its_folder_appeared(night: Night, tmp_
         export(tmp_path / "another")
 
 
+def test_a_variants_base_need_not_be_named(night: Night, at_home: Run, tmp_path: Path) -> None:
+    folder = Path(night.job(1).result["variants"][0]["path"])
+    for variant in ("3@30", str(folder)):
+        assert at_home("plan", "bench", "--json", "--variants", variant).data["model"] == "demo"
+    other = shutil.copytree(folder, tmp_path / "other")
+    file = other / "unet" / "pruning.json"
+    manifest = json.loads(file.read_text())
+    plan = ("plan", "bench", "--json", "--variants", str(other))
+    file.write_text(json.dumps(manifest | {"base": "owner/sdxl"}))
+    assert at_home(*plan).data["model"] == "owner/sdxl"
+    file.write_text(json.dumps(manifest | {"base": "unknown"}))
+    refused = at_home(*plan)
+    assert (refused.code, "give --model" in refused.err) == (2, True)
+    assert at_home(*plan, "--model", "demo").code == 0
+
+
+def test_a_card_shows_the_pictures_that_are_left(night: Night, tmp_path: Path) -> None:
+    for name, colour in (("dense", "red"), ("pruned", "blue")):
+        Image.new("RGB", (800, 800), colour).save(tmp_path / f"{name}.png")
+    spec = ExportSpec(variant="1@30", format="diffusers")
+    [variant] = night.job(1).result["variants"]
+    pair = {"prompt": "a [cup]\n<b>", "seed": 3, "dense": str(tmp_path / "dense.png")}
+    order = Order(
+        job=9, ulid="9", attempt=1, spec=spec.model_dump(), variants={"1@30": variant["path"]},
+        output=str(tmp_path), work=str(tmp_path), hessians="", log="",
+        pairs=[{**pair, "pruned": str(tmp_path / "gone.png")},
+               {**pair, "pruned": str(tmp_path / "pruned.png")}],
+    )  # fmt: skip
+    export = runs._export(spec, order, tmp_path, lambda _: None)["export"]
+    files = [file["name"] for file in export["files"] if file["name"].startswith("pictures")]
+    assert files == ["pictures/1.jpg"]
+    folder = Path(export["folder"])
+    assert r"![a \[cup\] \<b\>](pictures/1.jpg)" in (folder / "README.md").read_text()
+    with Image.open(folder / "pictures/1.jpg") as sheet:
+        assert sheet.size == (768, 384)
+        left, right = sheet.getpixel((100, 100)), sheet.getpixel((600, 100))
+    assert left[0] > 200 > right[0]  # type: ignore[index]
+    assert right[2] > 200 > left[2]  # type: ignore[index]
+
+
 def test_a_hostile_pickle_is_refused_by_name_and_not_run(night: Night) -> None:
     job = night.job(4)
     assert (job.state, job.reason) == ("failed", "bad_input")
@@ -241,6 +282,16 @@ def test_a_lora_that_cannot_be_exact_is_refused(
     assert not [*tmp_path.glob("*carried*")]
 
 
+def test_a_file_that_is_no_lora(
+    night: Night, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.safetensors"
+    file.write_text("no tensors\n" * 9)
+    variant = night.job(1).result["variants"][0]["path"]
+    assert carry_over([str(file), variant, str(tmp_path / "out.safetensors")]) == 2
+    assert "is no LoRA that diffusers can read" in capsys.readouterr().err.splitlines()[-1]
+
+
 def lora(part: str, folder: Path) -> Path:
     file = folder / f"{part}.safetensors"
     A, B = torch.randn(2, DENSE_ROWS), torch.randn(DENSE_ROWS, 2)
@@ -262,9 +313,9 @@ def test_what_is_needed_stays_and_what_was_removed_cannot_be_named(
     assert f"Job {again} needs 3@30" in at_home("models", "rm", "3@30", "--yes").err
     assert folder.is_dir()
     at_home("cancel", str(again))
-    monkeypatch.setattr("sys.stdin", io.StringIO())  # there is nobody to say yes
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     asked = at_home("models", "rm", "3@30")
-    assert asked.code == 130
+    assert (asked.code, "Nobody is there to ask" in asked.err) == (2, True)
     assert f"Jobs 5, {waiting}, {again} have used it" in asked.err
     assert folder.is_dir()
     assert at_home("models", "rm", "3@30", "--yes").code == 0

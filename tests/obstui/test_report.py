@@ -130,3 +130,17 @@ def test_before_the_first_job_it_is_as_quiet_as_ls(obstui: Run, tmp_path: Path) 
     full = obstui("report", "--json").data
     assert empty.keys() == full.keys()
     assert empty["counts"] == {**full["counts"], "queued": 0}
+
+
+def test_bad_input_is_not_simply_tried_again(tmp_path: Path, obstui: Run) -> None:
+    paths = Paths(tmp_path / "home", tmp_path / "home" / "jobs.db").ensure()
+    with Store.open(paths) as store:
+        for reason in ("bad_input", "oom_gpu"):
+            store.enqueue(PruneSpec())
+            claim = store.claim("w", "cpu")
+            assert claim is not None
+            store.started(claim, 1, 2)
+            store.finish(claim, "failed", reason=reason, error="no good")
+    said = obstui("report").out
+    assert "(obstui retry 1 --set FIELD=VALUE)" in said
+    assert "(obstui retry 2)" in said

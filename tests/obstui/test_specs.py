@@ -9,6 +9,7 @@ import pytest
 from obstui.lookup import check_model, check_variant
 from obstui.specs import (
     BadSpec,
+    GenerateSpec,
     NoSuchModel,
     PruneSpec,
     parse,
@@ -35,6 +36,9 @@ def test_sparsities_are_sorted_and_unique() -> None:
         ({"kind": "prune", "steps": 0}, ["steps", "greater than or equal to 1", "given: 0"]),
         ({"kind": "prune", "damping": float("inf")}, ["damping", "finite"]),
         ({"kind": "prune", "colour": "red"}, ["colour", "extra"]),
+        ({"kind": "prune", "budget": "ms"}, ["budget", "allocation by loss"]),
+        ({"kind": "prune", "method": "magnitude", "damping": 0.05}, ["damping", "method obs"]),
+        ({"kind": "prune", "method": "magnitude", "packages": 2}, ["packages", "method obs"]),
         ({"kind": "generate"}, ["prompts", "required"]),
         ({"kind": "generate", "prompts": ["ok", "  "]}, ["prompts", "a prompt is empty"]),
         ({"kind": "compare", "variants": []}, ["variants"]),
@@ -119,3 +123,41 @@ def test_a_variant_folder(tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(NoSuchModel):
         check_variant(str(tmp_path / "v"))
+
+
+def test_seeds_of_ones_own() -> None:
+    def seeds(value: object) -> tuple[int, ...]:
+        spec = parse({"kind": "generate", "prompts": ["a"], "seeds": value})
+        assert isinstance(spec, GenerateSpec)
+        return spec.seeds
+
+    assert seeds("7, 1,7") == seeds([7, 1]) == (7, 1)
+    assert seeds(3) == (3,)
+    for bad in ("x", "1,", [-1], [1.5], True, 2**32):
+        with pytest.raises(BadSpec, match="seeds"):
+            seeds(bad)
+
+
+def test_the_schedulers_are_those_of_the_engine() -> None:
+    from core.schedulers import NAMES
+    from obstui.specs import SCHEDULERS
+
+    assert SCHEDULERS == NAMES
+    for name in NAMES:
+        assert parse({"kind": "generate", "prompts": ["a"], "scheduler": name})
+
+
+@pytest.mark.parametrize(
+    ("settings", "title"),
+    [
+        ({}, "demo to 30 % by obs"),
+        ({"method": "magnitude"}, "demo to 30 % by magnitude"),
+        ({"allocate": "loss", "budget": "flops"}, "demo to 30 % by obs, loss/flops"),
+        (
+            {"packages": 4, "damping": 0.05, "timestep_weights": "uniform"},
+            "demo to 30 % by obs, 4 packages, damping 0.05, weights uniform",
+        ),
+    ],
+)
+def test_a_title_tells_what_is_not_as_usual(settings: dict[str, object], title: str) -> None:
+    assert parse({"kind": "prune", "sparsity": 0.3, **settings}).title == title

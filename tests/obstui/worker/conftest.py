@@ -108,7 +108,7 @@ class Bench:
         with contextlib.closing(sqlite3.connect(self.paths.db)) as conn:
             return conn.execute(query).fetchall()
 
-    def free(self, within: float = 2.0) -> None:
+    def free(self, within: float = PROMPT) -> None:
         self.until(lambda: not held(self.lock), within)
 
     def facts(self, job_id: int, kind: str) -> list[dict[str, Any]]:

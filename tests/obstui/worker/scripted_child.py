@@ -136,6 +136,13 @@ class Script(Engine):
             progress = {"phase": "work", "done": 1, "total": 2, "unit": "step"}
             channel.say("progress", progress=progress)
 
+    def do_gate(self, name: str, _: Order, stop: threading.Event, channel: Channel) -> None:
+        """Wait for a file beside the log."""
+        channel.say("progress", progress={"phase": "gate"})
+        while not Path(name).exists():
+            if stop.wait(0.02):
+                raise Cancelled
+
     def do_deaf(self, seconds: str, _: Order, __: threading.Event, channel: Channel) -> None:
         """Reach no boundary, and ignore SIGTERM."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -25,7 +25,7 @@ def test_a_killed_worker_takes_its_child_and_the_helpers_along(bench: Bench) -> 
     helper_pid = int(helper.read_text())
     bench.children.add(helper_pid)
     worker.kill()
-    bench.until(lambda: gone(pid) and gone(helper_pid), within=2)
+    bench.until(lambda: gone(pid) and gone(helper_pid))
     bench.free()
     bench.up()
     assert bench.finished(job_id).state == "succeeded"

@@ -16,6 +16,7 @@ from obstui.worker import gpu, manifest, python
 from obstui.worker.liveness import DeviceLock, Holder, Process, start_ticks
 from obstui.worker.protocol import LINE_LIMIT, Channel, Lines
 from obstui.worker.relay import Relay
+from obstui.worker.samples import Sampler
 from obstui.worker.verdict import Ending, judge, last_line
 
 CLAIM = Claim(1, "ULID", 1, "worker", "cpu", {"kind": "generate"}, {})
@@ -253,3 +254,20 @@ def test_a_gpu_child_sees_its_own_gpu_only() -> None:
     assert env["CUDA_VISIBLE_DEVICES"] == "GPU-1234"
     assert python.environment("cpu")["CUDA_VISIBLE_DEVICES"] == ""
     assert "CUDA_VISIBLE_DEVICES" not in python.environment()
+
+
+def test_the_samples_of_a_night_are_few_and_hold_every_peak() -> None:
+    now = [0.0]
+    sampler = Sampler(lambda: now[0])
+    kept = []
+    for second in range(12 * 3600):
+        now[0] = float(second)
+        used = 90 if second == 30_000 else 10
+        memory = {"device": "cuda", "now": used, "peak": 90, "total": 100}
+        sample = sampler.take({"memory": memory, "done": second, "gpu": {"power": None}})
+        kept += [(second, sample)] if sample else []
+    assert len(kept) < 700
+    assert [second for second, _ in kept[:3]] == [0, 5, 10]
+    assert [sample["high"] for _, sample in kept].count(90) == 1
+    assert "power" not in kept[0][1], "what the device does not tell is left out"
+    assert sampler.take({"done": 1}) is None

@@ -62,7 +62,7 @@ def test_no_job_is_lost_or_doubled_in_a_storm_of_kills(bench: Bench) -> None:
     bench.close()
     closed = time.monotonic()
     while left():
-        assert time.monotonic() < closed + 2
+        assert time.monotonic() < closed + 10
         time.sleep(0.05)
     print(
         f"{KILLS} kills over {JOBS} jobs: 0 lost, 0 done twice, {attempts - JOBS} extra attempts, "

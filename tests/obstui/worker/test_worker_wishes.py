@@ -160,6 +160,26 @@ def test_a_log_over_the_limit_keeps_its_beginning_and_its_end(tmp_path: Path, si
         assert file.read() == b"last"
 
 
+def test_a_log_is_cut_while_the_job_goes_on_writing(bench: Bench) -> None:
+    job_id = bench.submit("print 70", "gate go", "print 1", "work 600")
+    bench.up()
+    bench.child(job_id)
+    log = bench.paths.log(bench.job(job_id).ulid, 1)
+    bench.until(lambda: log.stat().st_size < 33 << 20)
+    cut = log.stat().st_size
+    assert bench.job(job_id).state == "running"
+    log.with_name("go").touch()
+    bench.until(lambda: log.stat().st_size > cut + (1 << 20))
+    assert bench.job(job_id).state == "running"
+    kept = log.read_bytes()
+    assert kept.startswith(b"the first line\n")
+    assert kept.endswith(b"the last line\n")
+    assert kept.count(b"[obstui left out ") == 1
+    assert b"\0" not in kept  # what followed the cut was appended to the new end
+    bench.store.cancel(job_id)
+    bench.finished(job_id)
+
+
 def test_a_log_that_is_a_link_is_left_alone(tmp_path: Path) -> None:
     target, link = tmp_path / "target", tmp_path / "log.txt"
     with target.open("wb") as file:

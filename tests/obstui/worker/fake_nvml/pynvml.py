@@ -65,3 +65,14 @@ def nvmlDeviceGetTemperature(gpu: str, sensor: int) -> int:
 def nvmlDeviceGetComputeRunningProcesses(gpu: str) -> list[Any]:
     users = _state().get("users", {}).get(gpu, [])
     return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in users]
+
+
+def nvmlDeviceGetUtilizationRates(gpu: str) -> Any:
+    return SimpleNamespace(gpu=_state().get("utilisation", 0), memory=0)
+
+
+def nvmlDeviceGetPowerUsage(gpu: str) -> int:
+    watts = _state().get("power")
+    if watts is None:
+        raise NVMLError("Not Supported")
+    return int(watts * 1000)
