@@ -1,0 +1,240 @@
+"""The sweep view's rows, columns and points: what it shows of the measured models, and in which
+order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from obstui.measured import COSTS, DENSE, METRICS, QUALITIES, Measured, Metric, front, measured
+from obstui.text import one_line
+from obstui.tui import formats
+from obstui.tui.theme import style
+from obstui.tui.widgets import chart
+from obstui.tui.widgets.chart import Axis, Point
+from obstui.tui.widgets.job_columns import MARK
+from obstui.tui.widgets.sheet import Head, cell
+
+if TYPE_CHECKING:
+    from obstui.store import Reader
+
+Key = tuple[str, str]
+"""The base and model of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Every measured model, by base, dense first; and the sweeps that made some, newest first."""
+
+    rows: tuple[Measured, ...] = ()
+    sweeps: tuple[tuple[int, str], ...] = ()
+
+
+def read_board(reader: Reader) -> Board:
+    """What the store knows; a base of which only variants were made gets its dense row too."""
+    rows = measured(reader.jobs(states=("succeeded",), limit=1_000_000))
+    used = {row.sweep_id for row in rows}
+    sweeps = tuple((sweep.id, sweep.name) for sweep in reader.sweeps() if sweep.id in used)
+    return Board(tuple(_headed(rows)), sweeps)
+
+
+def _headed(rows: Iterable[Measured]) -> Iterable[Measured]:
+    for base, group in groupby(rows, key=lambda row: row.base):
+        models = list(group)
+        known = {row.dense_params for row in models} - {None}
+        if not models[0].dense and known:
+            yield Measured(base, DENSE, DENSE, 0.0, params=max(n for n in known if n))
+        yield from models
+
+
+def key_of(row: Measured) -> Key:
+    return row.base, row.model
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which rows show: all, those of one base, or those that one sweep made, with their base."""
+
+    base: str | None = None
+    sweep: int | None = None
+
+    def of(self, rows: Sequence[Measured]) -> list[Measured]:
+        if self.base is not None:
+            return [row for row in rows if row.base == self.base]
+        if self.sweep is not None:
+            bases = {row.base for row in rows if row.sweep_id == self.sweep}
+            return [row for row in rows
+                    if row.sweep_id == self.sweep or (row.dense and row.base in bases)]  # fmt: skip
+        return list(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`sort` gives what rows are sorted by, None last; `rising`: small ones come first at first."""
+
+    head: Head
+    words: Callable[[Measured], str]
+    sort: Callable[[Measured], float | str | None]
+    rising: bool = True
+
+
+def _figure(metric: Metric, label: str, width: int) -> Column:
+    words = metric.text
+    if metric.key == "params":
+        words = lambda row: formats.params(row.params)  # noqa: E731
+    elif metric.key == "size_bytes":
+        words = lambda row: formats.size(row.size_bytes) if row.size_bytes else "–"  # noqa: E731
+    return Column(Head(metric.key, label, width), words, metric.of, rising=metric.better < 0)
+
+
+def _name(row: Measured) -> str:
+    return row.base if row.dense else f"  {row.model}"
+
+
+def _removed(row: Measured) -> str:
+    return "–" if row.dense or row.removed is None else f"{row.removed * 100:.1f} %"
+
+
+_METRICS = {metric.key: metric for metric in METRICS}
+_KEPT = (
+    Column(Head("front", "", 1), lambda row: "", lambda row: None),
+    Column(Head("model", "model", 13, right=False), _name, lambda row: row.model),
+)
+_REST = (
+    Column(Head("sparsity", "sparsity", 8),
+           lambda row: "–" if row.dense else f"{row.sparsity * 100:g} %",
+           lambda row: row.sparsity),
+    _figure(_METRICS["params"], "params", 7),
+    _figure(_METRICS["psnr"], "PSNR", 5),
+    _figure(_METRICS["ssim"], "SSIM", 5),
+    _figure(_METRICS["step_ms"], "step ms", 8),
+    _figure(_METRICS["image_s"], "image s", 7),
+    Column(Head("method", "method", 9, right=False),
+           lambda row: "–" if row.dense else row.method, lambda row: row.method),
+    _figure(_METRICS["noise_error"], "noise", 7),
+    _figure(_METRICS["latent_distance"], "latent", 7),
+    _figure(_METRICS["clip"], "CLIP", 5),
+    _figure(_METRICS["attributes"], "attr %", 6),
+    Column(Head("removed", "removed", 7), _removed, lambda row: row.removed),
+    _figure(_METRICS["size_bytes"], "size", 8),
+)  # fmt: skip
+COLUMNS = {column.head.key: column for column in (*_KEPT, *_REST)}
+"""The most telling first: what does not fit is moved to."""
+
+KEPT = len(_KEPT)
+
+
+def columns(rows: Sequence[Measured]) -> list[Column]:
+    """The columns with something to say about these rows."""
+    return [*_KEPT, *(c for c in _REST if any(c.sort(row) is not None for row in rows))]
+
+
+def axes(rows: Sequence[Measured]) -> tuple[list[Metric], list[Metric]]:
+    """The costs and the qualities that a variant of `rows` has."""
+    variants = [row for row in rows if not row.dense]
+    costs, qualities = (
+        [metric for metric in group if any(metric.of(row) is not None for row in variants)]
+        for group in (COSTS, QUALITIES)
+    )
+    return costs, sorted(qualities, key=_QUALITY_ORDER.index)
+
+
+# What a person wants to see first where it was measured.
+_QUALITY_ORDER = [
+    _METRICS[key]
+    for key in ("psnr", "ssim", "clip", "attributes", "latent_distance", "noise_error")
+]
+
+
+def ordered(rows: Sequence[Measured], by: str | None, *, reverse: bool) -> list[Measured]:
+    """By base, dense first; within a base by a column, or as they came."""
+    found: list[Measured] = []
+    for _, group in groupby(rows, key=lambda row: row.base):
+        models = list(group)
+        found += [row for row in models if row.dense]
+        variants = [row for row in models if not row.dense]
+        if by is not None and by in COLUMNS:
+            variants = _sorted(variants, COLUMNS[by], reverse=reverse)
+        found += variants
+    return found
+
+
+def _sorted(rows: Sequence[Measured], column: Column, *, reverse: bool) -> list[Measured]:
+    known = [row for row in rows if column.sort(row) is not None]
+    missing = [row for row in rows if column.sort(row) is None]
+    falling = reverse == column.rising
+    return sorted(known, key=column.sort, reverse=falling) + missing  # type: ignore[arg-type]
+
+
+def heads(shown: Sequence[Column], by: str | None, *, reverse: bool) -> list[Head]:
+    """The columns' heads, that of the sorted one with an arrow."""
+    return [_head(c, reverse == c.rising) if c.head.key == by else c.head for c in shown]
+
+
+def _head(column: Column, falling: bool) -> Head:
+    head = column.head
+    label = f"{head.label} {'↓' if falling else '↑'}"
+    # The widest label fills its column: the arrow then stands in for the space before it.
+    label = label if len(label) <= head.width else label.replace(" ", "")[: head.width]
+    return Head(head.key, label, head.width, head.right)
+
+
+def cells(
+    row: Measured, shown: Sequence[Column], best: Collection[Key], marks: Collection[Key]
+) -> list[Text]:
+    """A row's cells. On the front it is marked by a glyph and a colour."""
+    on_front, marked = key_of(row) in best, key_of(row) in marks
+    found = [cell(chart.FRONT if on_front else " ", "good")]
+    look = "strong" if row.dense else "good" if on_front else "text"
+    name = one_line(_name(row).strip(), limit=200)
+    indent = "" if row.dense else "  "
+    if marked:
+        indent, look = (MARK if row.dense else f"{MARK:<2}"), "warn"
+    found.append(cell(indent + name, look, right=False))
+    for column in shown[KEPT:]:
+        words = one_line(column.words(row), limit=40)
+        found.append(cell(words, "faint" if words == "–" else "text", right=column.head.right))
+    return found
+
+
+def points(
+    rows: Sequence[Measured], x: Metric, y: Metric, chosen: Key | None
+) -> tuple[list[Point], frozenset[Key]]:
+    """What the chart shows of these rows, and which of them are on the front."""
+    best = front(rows, x, y)
+    found = []
+    for row in rows:
+        across, up = x.of(row), y.of(row)
+        if across is None or up is None:
+            continue
+        sign = chart.DENSE if row.dense else chart.FRONT if key_of(row) in best else chart.OTHER
+        name = row.base if row.dense else row.model
+        found.append(Point(across, up, name, row.base, sign, key_of(row) == chosen))
+    return found, best
+
+
+def axis(metric: Metric) -> Axis:
+    return Axis(metric.label, metric.log)
+
+
+def facts(row: Measured, *, on_front: bool) -> Text:
+    """Who made and measured the chosen model, and how it stands."""
+    name = row.base if row.dense else f"{row.base}, {row.model}"
+    line = Text(no_wrap=True, overflow="ellipsis")
+    line.append(one_line(name, limit=60), style("strong"))
+    if row.dense:
+        line.append("  the dense model", style("muted"))
+    elif on_front:
+        line.append(f"  {chart.FRONT} on the front", style("good"))
+    if row.job_id is not None:
+        line.append(f"  made by job {row.job_id}", style("muted"))
+    if row.measured_by:
+        jobs = ", ".join(map(str, row.measured_by))
+        line.append(f"  measured by job {jobs}", style("muted"))
+    if row.held_out_error is not None:
+        line.append(f"  held-out error {row.held_out_error:.4f}", style("muted"))
+    return line

@@ -1,0 +1,348 @@
+"""Which one to keep: every measured model in a table and in a chart, the Pareto front marked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.widgets import DataTable
+
+from obstui.measured import Measured, Metric, as_csv, as_markdown
+from obstui.text import one_line
+from obstui.tui import board
+from obstui.tui.board import Board, Filter, Key, key_of, read_board
+from obstui.tui.follow import Fault
+from obstui.tui.screens.choice import Choice
+from obstui.tui.screens.view import View
+from obstui.tui.theme import style
+from obstui.tui.widgets.chart import Axis, Chart
+from obstui.tui.widgets.sheet import Sheet
+from obstui.tui.widgets.still import Still
+from obstui.tui.writer import sentence
+
+if TYPE_CHECKING:
+    from obstui.config import Paths
+    from obstui.store import ImageView
+    from obstui.tui.follow import Snapshot
+
+_FORMATS: dict[str, tuple[str, Callable[[Sequence[Measured]], str]]] = {
+    "md": ("Markdown", as_markdown),
+    "csv": ("CSV", as_csv),
+}
+
+
+class SweepsScreen(View[None]):
+    """The table above the chart, or beside it where there is room."""
+
+    place = "sweeps"
+    CSS_PATH = "sweeps.tcss"
+    AUTO_FOCUS = "#models"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "layers", "Layers", id="sweeps.layers",
+                tooltip="What was kept of every layer of the chosen variant"),
+        Binding("a", "compare", "A/B", id="sweeps.compare",
+                tooltip="Its pictures beside those of the dense model"),
+        Binding("s", "sort", "Sort", id="sweeps.sort",
+                tooltip="Sort by another column; by the same one: the other way round"),
+        Binding("y", "axis('y')", "Quality", id="sweeps.y",
+                tooltip="The next quality as the chart's height and the front's"),
+        Binding("x", "axis('x')", "Cost", id="sweeps.x",
+                tooltip="The next cost as the chart's width and the front's"),
+        Binding("f", "filter", "Filter", id="sweeps.filter",
+                tooltip="Only one base model, or what one sweep made"),
+        Binding("space", "mark", "Mark", id="sweeps.mark", show=False,
+                tooltip="Mark the model for the export or the difference"),
+        Binding("d", "difference", "Difference", id="sweeps.difference", show=False,
+                tooltip="The layers of the two marked variants side by side"),
+        Binding("m", "export('md')", "Markdown", id="sweeps.markdown",
+                tooltip="Export the marked models, or all, as Markdown: a file and the clipboard"),
+        Binding("v", "export('csv')", "CSV", id="sweeps.csv",
+                tooltip="Export the marked models, or all, as CSV: a file and the clipboard"),
+        Binding("escape", "back", "Back", id="sweeps.back", show=False,
+                tooltip="Forget the marks, then the filter, then go back to the queue"),
+    ]  # fmt: skip
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._board = Board()
+        self._read = False
+        self._filter = Filter()
+        self._sort: str | None = None
+        self._reverse = False
+        self._marks: set[Key] = set()
+        self._axes = {"x": "", "y": ""}
+        self._rows: dict[str, Measured] = {}
+        self._best: frozenset[Key] = frozenset()
+
+    def compose_body(self) -> ComposeResult:
+        yield Still(id="caption")
+        with Container(id="body"):
+            yield Sheet(id="models", kept=board.KEPT)
+            yield Still(id="nothing")
+            yield Chart(id="chart")
+        yield Still(id="facts")
+
+    # -- showing -----------------------------------------------------------------------------
+
+    def ask_follower(self) -> None:
+        self.dashboard.follow(None, reading=read_board)
+
+    async def show(self, snapshot: Snapshot) -> None:
+        await super().show(snapshot)
+        if isinstance(snapshot.page, Fault):
+            self._say_nothing(snapshot.page.words)
+        elif isinstance(snapshot.page, Board) and snapshot.reading is read_board:
+            self._board, self._read = snapshot.page, True
+            self._marks &= {key_of(row) for row in self._board.rows}
+        if self._read:
+            self._draw()
+
+    def _say_nothing(self, words: str) -> None:
+        self.query_one(Sheet).display = self.query_one(Chart).display = not words
+        self.query_one("#nothing", Still).show(Text(words, style("muted")))
+
+    def _draw(self) -> None:
+        rows = self._filter.of(self._board.rows)
+        if not rows and isinstance(self.dashboard.snapshot.page, Board):
+            self._say_nothing("No model was made or measured yet: prune, compare and bench do.")
+            return
+        self._say_nothing("")
+        rows = board.ordered(rows, self._sort, reverse=self._reverse)
+        self._rows = {"\n".join(key_of(row)): row for row in rows}
+        self._draw_chart(rows)
+        shown = board.columns(rows)
+        table = self.query_one(Sheet)
+        table.show(
+            board.heads(shown, self._sort, reverse=self._reverse),
+            {key: board.cells(row, shown, self._best, self._marks)
+             for key, row in self._rows.items()},
+        )  # fmt: skip
+        self._draw_lines()
+        self.refresh_bindings()
+
+    def _draw_chart(self, rows: Sequence[Measured]) -> None:
+        x, y = self._metric("x"), self._metric("y")
+        chart = self.query_one(Chart)
+        if x is None or y is None:
+            self._best = frozenset()
+            chart.show(Axis("cost"), Axis("quality"), ())
+            return
+        chosen = self._chosen
+        points, self._best = board.points(rows, x, y, key_of(chosen) if chosen else None)
+        chart.show(board.axis(x), board.axis(y), points)
+
+    def _metric(self, which: str) -> Metric | None:
+        """What the chart's axis shows; the first that was measured, unless one was chosen."""
+        known = self._metrics(which)
+        wanted = self._axes[which]
+        return next((m for m in known if m.key == wanted), known[0] if known else None)
+
+    def _metrics(self, which: str) -> list[Metric]:
+        return board.axes(self._filter.of(self._board.rows))[which == "y"]
+
+    def _draw_lines(self) -> None:
+        chosen = self._chosen
+        line = Text()
+        if chosen is not None:
+            line = board.facts(chosen, on_front=key_of(chosen) in self._best)
+        self.query_one("#facts", Still).show(line)
+        self.query_one("#caption", Still).show(self._caption())
+
+    def _caption(self) -> Text:
+        line = Text(no_wrap=True, overflow="ellipsis")
+        variants = sum(not row.dense for row in self._rows.values())
+        line.append(f"{variants:,} variant{'' if variants == 1 else 's'}", style("text"))
+        line.append(f" {self._filter_words()}", style("muted"))
+        if self._sort is not None:
+            line.append(f"  by {board.COLUMNS[self._sort].head.label}", style("muted"))
+        if self._marks:
+            line.append(f"  {len(self._marks):,} marked", style("warn"))
+        line.append_text(self.query_one(Sheet).hint())
+        return line
+
+    def _filter_words(self) -> str:
+        if self._filter.base is not None:
+            return f"of {one_line(self._filter.base, limit=60)}"
+        if self._filter.sweep is not None:
+            names = dict(self._board.sweeps)
+            name = one_line(names.get(self._filter.sweep, ""), limit=60)
+            return f"of the sweep {name}" if name else f"of sweep {self._filter.sweep}"
+        return "of all jobs"
+
+    @property
+    def _chosen(self) -> Measured | None:
+        tables = self.query(Sheet)  # empty while the screen goes
+        return self._rows.get(tables.first().chosen or "") if tables else None
+
+    @on(Sheet.Chosen)
+    def _row_chosen(self) -> None:
+        self._draw_chart(list(self._rows.values()))
+        self._draw_lines()
+        self.refresh_bindings()
+
+    # -- arranging ---------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action in ("layers", "compare"):
+            chosen = self._chosen
+            return chosen is not None and not (action == "layers" and chosen.dense)
+        if action == "difference":
+            return len(self._marked_variants()) == 2
+        return super().check_action(action, parameters)
+
+    def action_axis(self, which: str) -> None:
+        known, now = self._metrics(which), self._metric(which)
+        if now is not None:
+            self._axes[which] = known[(known.index(now) + 1) % len(known)].key
+            self._draw()
+
+    def action_sort(self) -> None:
+        shown = board.columns(list(self._rows.values()))[1:]
+        options = [("", "as made: by parameters"), *((c.head.key, c.head.label) for c in shown)]
+        self.app.push_screen(Choice("Sort by", options), self._sort_by)
+
+    @on(Sheet.HeadClicked)
+    def _head_clicked(self, event: Sheet.HeadClicked) -> None:
+        if event.key != "front":
+            self._sort_by(event.key)
+
+    def _sort_by(self, key: str | None) -> None:
+        if key is None:
+            return
+        self._reverse = not self._reverse if key and key == self._sort else False
+        self._sort = key or None
+        self._draw()
+
+    def action_filter(self) -> None:
+        bases = dict.fromkeys(row.base for row in self._board.rows)
+        options = [
+            ("all", "all models"),
+            *((f"base{place}", one_line(base, limit=50)) for place, base in enumerate(bases)),
+            *((f"sweep{number}", f"sweep {number} {one_line(name, limit=40)}")
+              for number, name in self._board.sweeps),
+        ]  # fmt: skip
+        filters = [Filter(), *(Filter(base=base) for base in bases),
+                   *(Filter(sweep=number) for number, _ in self._board.sweeps)]  # fmt: skip
+        meant = dict(zip((key for key, _ in options), filters, strict=True))
+
+        def answered(key: str | None) -> None:
+            if key is not None:
+                self._filter = meant[key]
+                self._draw()
+
+        self.app.push_screen(Choice("Show", options), answered)
+
+    def action_mark(self) -> None:
+        if (row := self._chosen) is not None:
+            self._marks ^= {key_of(row)}
+            self._draw()
+            self.query_one(Sheet).action_cursor_down()
+
+    def action_back(self) -> None:
+        if self._marks:
+            self._marks.clear()
+        elif self._filter != Filter():
+            self._filter = Filter()
+        else:
+            self.dismiss()
+            return
+        self._draw()
+
+    # -- going on ----------------------------------------------------------------------------
+
+    def _marked_variants(self) -> list[str]:
+        return [r.model for r in self._board.rows if key_of(r) in self._marks and not r.dense]
+
+    @on(DataTable.RowSelected)
+    def action_layers(self) -> None:
+        from obstui.tui.screens.layers import LayersScreen
+
+        if (row := self._chosen) is not None and not row.dense:
+            self.app.push_screen(LayersScreen(row.model))
+
+    def action_difference(self) -> None:
+        from obstui.tui.screens.layers import LayersScreen
+
+        self.app.push_screen(LayersScreen(*self._marked_variants()))
+
+    @work(group="ab", exclusive=True, exit_on_error=False)
+    async def action_compare(self) -> None:
+        from obstui.tui.screens.ab import ABScreen
+
+        if (row := self._chosen) is None:
+            return
+        try:
+            picture = await asyncio.to_thread(newest_picture, self.dashboard.paths, row)
+        except Exception as err:
+            self.notify(sentence(err), severity="error", markup=False)
+            return
+        if picture is not None:
+            self.app.push_screen(ABScreen(picture))
+        else:
+            words = f"No comparison has painted with {one_line(row.model, limit=60)} yet."
+            self.notify(words, severity="warning", markup=False)
+
+    @work(group="export", exclusive=True, exit_on_error=False)
+    async def action_export(self, suffix: str) -> None:
+        """A file is written even where a terminal keeps the clipboard to itself; not read-only."""
+        name, make = _FORMATS[suffix]
+        rows = list(self._rows.values())
+        rows = [row for row in rows if key_of(row) in self._marks] or rows
+        if not rows:
+            return
+        text = make(rows)
+        self.app.copy_to_clipboard(text)
+        count = "1 model" if len(rows) == 1 else f"{len(rows):,} models"
+        if self.dashboard.readonly:
+            self.notify(f"Copied {count} as {name}.", markup=False)
+            return
+        folder = self.dashboard.paths.home / "exports"
+        try:
+            file = await asyncio.to_thread(write_export, folder, suffix, text)
+        except OSError as err:
+            words = f"Copied {count} as {name}, but {folder} cannot be written: {err.strerror}."
+            self.notify(words, severity="error", markup=False)
+        else:
+            self.notify(f"Copied {count} as {name}, and wrote {file}", markup=False, timeout=8)
+
+
+def newest_picture(paths: Paths, row: Measured) -> ImageView | None:
+    """A picture that a comparison made with this model. Raises StoreError."""
+    from obstui.store import ImageFilter, Reader
+
+    with Reader.open(paths) as reader:
+        for number in reversed(row.measured_by):
+            job = reader.job(number)
+            if job is None or job.kind != "compare":
+                continue
+            for picture in reader.images(ImageFilter(job=number), limit=10_000):
+                if picture.model == row.model:
+                    return picture
+    return None
+
+
+def write_export(folder: Path, suffix: str, text: str) -> Path:
+    """A new file in `folder`, named by the time; whole or not there. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stamp = time.strftime("models-%Y%m%d-%H%M%S")
+    part = folder / f".{stamp}.{os.getpid()}"
+    try:
+        part.write_text(text, encoding="utf-8")
+        for number in range(1, 1000):
+            file = folder / f"{stamp}{f'-{number}' if number > 1 else ''}.{suffix}"
+            with contextlib.suppress(FileExistsError):
+                os.link(part, file)
+                return file
+        raise FileExistsError(17, f"{stamp} is taken a thousand times")
+    finally:
+        part.unlink(missing_ok=True)

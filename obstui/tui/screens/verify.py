@@ -1,0 +1,97 @@
+"""Whether a variant's files are those that were saved: read in a thread, told one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.widgets import Label
+from textual.worker import get_current_worker
+
+from obstui.models import Check, verify
+from obstui.text import one_line
+from obstui.tui.theme import style
+from obstui.tui.widgets.still import Still
+from obstui.tui.writer import sentence
+
+
+class VerifyScreen(ModalScreen[None]):
+    """Closing it ends the reading after the file that is being read."""
+
+    CSS_PATH = "verify.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,enter", "dismiss", "Close", id="verify.close",
+                tooltip="Close; what is still unread stays unread"),
+    ]  # fmt: skip
+
+    class Told(Message, bubble=False):
+        """Something was compared; or all was (None); or it cannot be, and why."""
+
+        def __init__(self, check: Check | str | None) -> None:
+            super().__init__()
+            self.check = check
+
+    def __init__(self, variant: str, folder: str) -> None:
+        super().__init__()
+        self._variant, self._folder = variant, Path(folder)
+        self._checks: list[Check] = []
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box"):
+            yield Label(f"Verify {one_line(self._variant, limit=60)}", id="title", markup=False)
+            with VerticalScroll(id="list"):
+                yield Still(id="checks")
+            yield Still(id="verdict")
+
+    def on_mount(self) -> None:
+        self._conclude(Text("Reading the files …", style("muted")))
+        self._read()
+
+    @work(thread=True, group="verify", exclusive=True, exit_on_error=False)
+    def _read(self) -> None:
+        worker = get_current_worker()
+        try:
+            for check in verify(self._folder):
+                if worker.is_cancelled:
+                    return
+                self.post_message(self.Told(check))
+        except Exception as err:
+            self.post_message(self.Told(sentence(err)))
+        else:
+            self.post_message(self.Told(None))
+
+    def on_verify_screen_told(self, event: Told) -> None:
+        if isinstance(event.check, Check):
+            self._checks.append(event.check)
+            lines = Text("\n").join(_line(check) for check in self._checks)
+            self.query_one("#checks", Still).show(lines)
+            words = f"{len(self._checks)} compared, reading on …"
+            self._conclude(Text(words, style("muted")))
+        elif isinstance(event.check, str):
+            self._conclude(Text(event.check, style("bad")))
+        elif all(check.ok for check in self._checks):
+            words = "✓ All is as it was saved.  Esc closes."
+            self._conclude(Text(words, style("good")))
+        else:
+            words = "✗ This is not what was saved: make it or copy it again.  Esc closes."
+            self._conclude(Text(words, style("bad")))
+
+    def _conclude(self, words: Text) -> None:
+        self.query_one("#verdict", Still).show(words)
+
+
+def _line(check: Check) -> Text:
+    """What is wrong is said whole; a good hash needs no more than its beginning."""
+    what = (one_line(check.what, limit=80), style("text"))
+    if check.ok:
+        words = one_line(check.words, limit=28)
+        return Text.assemble(("✓ ", style("good")), what, (f"  {words}", style("muted")))
+    words = one_line(check.words, limit=300)
+    return Text.assemble(("✗ ", style("bad")), what, (f"  {words}", style("bad")))

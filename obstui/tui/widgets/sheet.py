@@ -1,0 +1,201 @@
+"""A table of whole columns: those that do not fit are a key press away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.text import Text
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import DataTable
+from textual.widgets.data_table import RowKey
+
+from obstui.tui.theme import style
+from obstui.tui.widgets.still import alike
+
+_PADDING = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A column: `width` cells, without the air around them."""
+
+    key: str
+    label: str
+    width: int
+    right: bool = True
+
+
+class Sheet(DataTable[Text], inherit_bindings=False):
+    """Rows by key. The first `kept` columns always show; of the others as many as fit, in their
+    order, from the one that the person has moved to. Columns are never cut and never change width;
+    only cells that differ are drawn again; the selection follows the row's key. Enter is left to
+    the screen, which knows what it does."""
+
+    DEFAULT_CSS = """
+    Sheet { height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; background: $background; }
+    Sheet:focus { background-tint: $background 0%; }
+    Sheet > .datatable--header { background: $background; color: $text-muted; text-style: none; }
+    Sheet > .datatable--cursor { text-style: $block-cursor-text-style; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down,j", "cursor_down", "Down", id="sheet.down", show=False,
+                tooltip="The row below"),
+        Binding("up,k", "cursor_up", "Up", id="sheet.up", show=False, tooltip="The row above"),
+        Binding("pagedown", "page_down", "Page down", id="sheet.page-down", show=False,
+                tooltip="A page further down"),
+        Binding("pageup", "page_up", "Page up", id="sheet.page-up", show=False,
+                tooltip="A page further up"),
+        Binding("home,g", "scroll_top", "First", id="sheet.first", show=False,
+                tooltip="The first row"),
+        Binding("end,G", "scroll_bottom", "Last", id="sheet.last", show=False,
+                tooltip="The last row"),
+        Binding("right,l", "cursor_right", "More columns", id="sheet.right", show=False,
+                tooltip="The columns further right"),
+        Binding("left,h", "cursor_left", "Columns before", id="sheet.left", show=False,
+                tooltip="The columns further left"),
+    ]  # fmt: skip
+
+    class Chosen(Message):
+        """The person moved to another row (None: there is none), or to other columns."""
+
+        def __init__(self, key: str | None) -> None:
+            super().__init__()
+            self.key = key
+
+    class HeadClicked(Message):
+        """The person clicked on a column's head."""
+
+        def __init__(self, key: str) -> None:
+            super().__init__()
+            self.key = key
+
+    def __init__(self, *, id: str, kept: int = 1) -> None:  # noqa: A002
+        super().__init__(id=id, cursor_type="row", cell_padding=_PADDING // 2,
+                         cursor_foreground_priority="renderable")  # fmt: skip
+        self._kept, self._first = kept, 0
+        self._heads: tuple[Head, ...] = ()
+        self._cells: dict[str, tuple[Text, ...]] = {}
+        self._laid: list[Head] = []
+        self._drawn: dict[str, list[Text]] = {}
+        self._chosen: str | None = None
+
+    @property
+    def chosen(self) -> str | None:
+        """The selected row."""
+        return self._chosen
+
+    @property
+    def hidden(self) -> tuple[int, int]:
+        """How many columns lie to the left and to the right of those that show."""
+        shown = len(self._visible()) - self._kept
+        return self._first, max(0, len(self._heads) - self._kept - self._first - shown)
+
+    def hint(self) -> Text:
+        """Where there are more columns; empty where all show."""
+        before, after = self.hidden
+        words = f"  ← {before}" if before else ""
+        words += f"  → {after}" if after else ""
+        return Text(f"{words} more columns" if words else "", style("accent"))
+
+    def show(self, heads: Sequence[Head], rows: Mapping[str, Sequence[Text]]) -> None:
+        """Draw what is new: `rows` in their order, a cell for each head."""
+        self._heads = tuple(heads)
+        self._cells = {key: tuple(cells) for key, cells in rows.items()}
+        self._first = max(0, min(self._first, len(heads) - self._kept - 1))
+        self._draw()
+
+    def _visible(self) -> list[int]:
+        """The columns that show, by their place among all."""
+        room = self.scrollable_content_region.width
+        kept = list(range(min(self._kept, len(self._heads))))
+        room -= sum(self._heads[place].width + _PADDING for place in kept)
+        for place in range(self._kept + self._first, len(self._heads)):
+            room -= self._heads[place].width + _PADDING
+            if room < 0:
+                break
+            kept.append(place)
+        return kept
+
+    def _draw(self) -> None:
+        if not self.size.width or not self._heads:
+            return  # not laid out yet: `on_resize` comes back here
+        places = self._visible()
+        heads = [self._heads[place] for place in places]
+        drawn = {key: [row[place] for place in places] for key, row in self._cells.items()}
+        with self.app.batch_update():
+            if heads != self._laid or list(drawn) != list(self._drawn):
+                self._refill(heads, drawn)
+            else:
+                self._update(drawn)
+        self._drawn = drawn
+        self._keep_selection()
+
+    def _refill(self, heads: list[Head], drawn: Mapping[str, list[Text]]) -> None:
+        top = self.scroll_offset.y
+        self.clear(columns=heads != self._laid)
+        if heads != self._laid:
+            for head in heads:
+                label = Text(head.label, justify="right" if head.right else "left")
+                self.add_column(label, key=head.key, width=head.width)
+            self._laid = heads
+        for key, cells in drawn.items():
+            self.add_row(*cells, key=key)
+        self.scroll_to(y=top, animate=False)
+
+    def _update(self, drawn: Mapping[str, list[Text]]) -> None:
+        for key, cells in drawn.items():
+            for head, old, new in zip(self._laid, self._drawn[key], cells, strict=True):
+                if not alike(old, new):
+                    self.update_cell(key, head.key, new)
+
+    def _keep_selection(self) -> None:
+        if self._chosen in self._drawn:
+            row = self.get_row_index(RowKey(self._chosen or ""))
+            if row != self.cursor_row:
+                self.move_cursor(row=row, animate=False)
+        else:
+            keys = list(self._drawn)
+            self._choose(keys[min(self.cursor_row, len(keys) - 1)] if keys else None)
+
+    def _choose(self, key: str | None) -> None:
+        if key != self._chosen:
+            self._chosen = key
+            self.post_message(self.Chosen(key))
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        """Choose the row under the cursor; not one it only crossed while rows were refilled."""
+        event.stop()
+        keys = list(self._drawn)
+        if self.cursor_row < len(keys) and keys[self.cursor_row] == event.row_key.value:
+            self._choose(event.row_key.value)
+
+    def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
+        event.stop()
+        self.post_message(self.HeadClicked(str(event.column_key.value)))
+
+    def action_cursor_right(self) -> None:
+        if self.hidden[1]:
+            self._move(1)
+
+    def action_cursor_left(self) -> None:
+        if self._first:
+            self._move(-1)
+
+    def _move(self, step: int) -> None:
+        self._first += step
+        self._draw()
+        self.post_message(self.Chosen(self._chosen))
+
+    def on_resize(self, event: events.Resize) -> None:
+        """As many columns as fit the new width."""
+        self._draw()
+
+
+def cell(words: str, look: str = "text", *, right: bool = True) -> Text:
+    """One cell's text; what is too long ends in an ellipsis."""
+    return Text(words, style(look), justify="right" if right else "left", no_wrap=True,
+                overflow="ellipsis")  # fmt: skip
