@@ -10,7 +10,7 @@ from obstui.text import one_line
 from obstui.tui.widgets.picture import Shot
 
 if TYPE_CHECKING:
-    from obstui.store import JobView
+    from obstui.store import ImageView, JobView
     from obstui.tui.facts import JobFacts
 
 PER_ROW = 4
@@ -26,14 +26,35 @@ class ShotRow:
 
 def rows_of_shots(job: JobView, facts: JobFacts | None) -> list[ShotRow]:
     """From the job's result, or from its events while it runs."""
-    result = job.result or {}
-    images = result.get("images") or (facts.images if facts else ())
+    images = _images(job, facts)
     if job.kind == "compare":
         return _by_prompt(images, [str(v) for v in job.spec.get("variants") or ()])
     return [
         _gallery_row(images[start : start + PER_ROW], start, len(images))
         for start in range(0, len(images), PER_ROW)
     ]
+
+
+def _images(job: JobView, facts: JobFacts | None) -> Sequence[Mapping[str, Any]]:
+    return (job.result or {}).get("images") or (facts.images if facts else ())
+
+
+def picture_at(job: JobView, facts: JobFacts | None, path: str) -> ImageView | None:
+    """The job's picture in this file, if it is there already."""
+    from obstui.store import ImageView
+
+    for image in _images(job, facts):
+        if path and image.get("path") == path:
+            model, base = str(image.get("model")), str(job.spec.get("model"))
+            prompt, seed = str(image.get("prompt")), int(image.get("seed") or 0)
+            return ImageView(job.id, base, model, prompt, seed, path, path)
+    return None
+
+
+def gallery_shot(picture: ImageView) -> Shot:
+    """A picture that stands alone: its caption names job, model, seed and prompt."""
+    what = f"job {picture.job_id}  {picture.model}  seed {picture.seed}  {picture.prompt}"
+    return Shot(one_line(what, limit=400), picture.path, picture.thumbnail)
 
 
 def _gallery_row(images: Sequence[Mapping[str, Any]], start: int, total: int) -> ShotRow:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.text import Text
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import Footer
 
+from obstui.text import one_line
 from obstui.tui import images
+from obstui.tui.formats import size
 from obstui.tui.shots import ShotRow
 from obstui.tui.theme import style
-from obstui.tui.widgets.picture import Picture
+from obstui.tui.widgets.full_picture import FullPicture
 from obstui.tui.widgets.still import Still
+
+if TYPE_CHECKING:
+    from obstui.tui.app import Dashboard
+
+MODE_WORDS = {"kitty": "kitty", "sixel": "sixel", "half": "half-blocks", "ascii": "letters",
+              "off": "no pictures"}  # fmt: skip
 
 
 class PictureScreen(Screen[tuple[int, int]]):
@@ -24,30 +34,52 @@ class PictureScreen(Screen[tuple[int, int]]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,backspace", "back", "Back", id="picture.back",
                 tooltip="Back to the pictures side by side"),
-        Binding("left,h", "step(0, -1)", "Model before", id="picture.left",
+        Binding("left,h", "step(0, -1)", "Before", id="picture.left",
                 tooltip="The picture to the left: flips between models in place"),
-        Binding("right,l", "step(0, 1)", "Model after", id="picture.right",
+        Binding("right,l", "step(0, 1)", "Next", id="picture.right",
                 tooltip="The picture to the right: flips between models in place"),
         Binding("up,k", "step(-1, 0)", "Prompt before", id="picture.up", show=False,
                 tooltip="The same model at the prompt before"),
         Binding("down,j", "step(1, 0)", "Prompt after", id="picture.down", show=False,
                 tooltip="The same model at the next prompt"),
         Binding("i", "mode", "Image mode", id="picture.mode",
-                tooltip="Half-blocks, letters or no picture"),
+                tooltip="Pixels where the terminal has them, half-blocks, letters, no picture"),
+        Binding("y", "copy", "Copy path", id="picture.copy",
+                tooltip="Copy the name of the picture's file"),
     ]  # fmt: skip
+
+    class Told(Message, bubble=False):
+        """The file at `path` was read: `words` say how it was made."""
+
+        def __init__(self, path: str, words: str) -> None:
+            super().__init__()
+            self.path, self.words = path, words
 
     def __init__(self, rows: list[ShotRow], row: int, column: int) -> None:
         super().__init__()
-        self._rows, self._place, self._mode = rows, (row, column), images.MODES[0]
+        self._rows, self._place, self._mode = rows, (row, column), 0
+
+    @property
+    def _modes(self) -> tuple[str, ...]:
+        return cast("Dashboard", self.app).pictures.modes
+
+    @property
+    def _path(self) -> str:
+        row, column = self._place
+        return self._rows[row].shots[column].path
 
     def compose(self) -> ComposeResult:
         yield Still(id="caption")
-        yield Picture(id="picture")
+        yield FullPicture(id="picture")
+        yield Still(id="made")
         yield Still(id="path")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
         self._draw()
+
+    def on_screen_resume(self) -> None:
+        self.query_one(FullPicture).restore()
 
     def _draw(self) -> None:
         row, column = self._place
@@ -56,18 +88,53 @@ class PictureScreen(Screen[tuple[int, int]]):
                                 (self._rows[row].caption, style("muted")))  # fmt: skip
         caption.no_wrap = True
         self.query_one("#caption", Still).show(caption)
-        self.query_one("#path", Still).show(Text(shot.path, style("faint"), no_wrap=True))
-        self.query_one(Picture).show(shot.path, self._mode)
+        self.query_one(FullPicture).show(shot.path, self._modes[self._mode])
+        self._read_settings(shot.path)
+
+    @work(thread=True, group="settings", exclusive=True, exit_on_error=False)
+    def _read_settings(self, path: str) -> None:
+        try:
+            words = images.settings_of(path)
+        except images.Unreadable:
+            words = ""
+        self.post_message(self.Told(path, words))
+
+    def on_picture_screen_told(self, event: Told) -> None:
+        if event.path == self._path:
+            self.query_one("#made", Still).show(settings_line(event.words))
+
+    def on_full_picture_drawn(self, event: FullPicture.Drawn) -> None:
+        line = Text(no_wrap=True, overflow="ellipsis")
+        line.append(f"{MODE_WORDS[event.mode]}, {size(event.cost)}  ", style("text"))
+        line.append(one_line(self._path), style("faint"))
+        self.query_one("#path", Still).show(line)
 
     def action_step(self, rows: int, columns: int) -> None:
         row = max(0, min(len(self._rows) - 1, self._place[0] + rows))
         column = max(0, min(len(self._rows[row].shots) - 1, self._place[1] + columns))
-        self._place = (row, column)
-        self._draw()
+        if (row, column) != self._place:
+            self._place = (row, column)
+            self._draw()
 
     def action_mode(self) -> None:
-        self._mode = images.MODES[(images.MODES.index(self._mode) + 1) % len(images.MODES)]
+        self._mode = (self._mode + 1) % len(self._modes)
         self._draw()
+
+    def action_copy(self) -> None:
+        self.app.copy_to_clipboard(self._path)
+        line = Text.assemble(("copied  ", style("good")), (one_line(self._path), style("muted")))
+        self.query_one("#path", Still).show(line)  # a toast would leave a hole in the pixels
 
     def action_back(self) -> None:
         self.dismiss(self._place)
+
+
+def settings_line(words: str) -> Text:
+    """How a picture was made on one line: its settings without the prompt, which stands above."""
+    lines = [one_line(line, limit=1000) for line in words.splitlines()]
+    negative = next((line for line in lines if line.startswith("Negative prompt: ")), "")
+    last = lines[-1] if lines and ": " in lines[-1] and lines[-1] != negative else ""
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for place, part in enumerate(part for part in (last, negative) if part):
+        line.append("  " * bool(place) + part, style("muted"))
+    return line

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from rich.segment import Segment
 from rich.style import Style
@@ -15,8 +17,13 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from obstui.tui import images
+from obstui.tui.images import Wanted
+from obstui.tui.pixels import Painting
 from obstui.tui.theme import style
 from obstui.tui.widgets.still import Still
+
+if TYPE_CHECKING:
+    from obstui.tui.app import Dashboard
 
 NARROWEST = 12  # cells; more pictures than fit at this width scroll sideways
 
@@ -27,22 +34,24 @@ class Picture(Widget):
     DEFAULT_CSS = "Picture { height: 1fr; width: 1fr; }"
 
     class Ready(Message, bubble=False):
-        """The thread has the strips (or the reason why there are none) for `wanted`."""
+        """The thread has the picture (or the reason why there is none) for `wanted`."""
 
-        def __init__(self, wanted: tuple[str, int, int, str], strips: list[Strip] | str) -> None:
+        def __init__(self, wanted: Wanted, made: list[Strip] | Painting | str) -> None:
             super().__init__()
-            self.wanted, self.strips = wanted, strips
+            self.wanted, self.made = wanted, made
 
     def __init__(self, path: str = "", *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self.path = path
+        self._against = ""
         self._mode = "half"
-        self._wanted: tuple[str, int, int, str] | None = None
-        self._strips: list[Strip] | str = ""
+        self._wanted: Wanted | None = None
+        self._strips: Sequence[Strip] | str = ""
 
-    def show(self, path: str, mode: str | None = None) -> None:
-        """Draw the picture at `path`; the one before stays until it is ready."""
-        self.path, self._mode = path, mode or self._mode
+    def show(self, path: str, mode: str | None = None, *, against: str = "") -> None:
+        """Draw the picture at `path`, or where it differs from the one at `against`; what was drawn
+        before stays until it is ready."""
+        self.path, self._against, self._mode = path, against, mode or self._mode
         self._ask()
 
     def on_resize(self, event: events.Resize) -> None:
@@ -54,28 +63,40 @@ class Picture(Widget):
             self._wanted = None
             self._ask()
 
+    def reload(self) -> None:
+        """Look at the file again: it may be another picture now."""
+        self._wanted = None
+        self._ask()
+
     def _ask(self) -> None:
-        wanted = (self.path, self.size.width, self.size.height, self._mode)
+        wanted = Wanted(self.path, self._against, *self.size, self._mode)
         if wanted == self._wanted or not self.size.area:
             return
         self._wanted = wanted
         if not self.path or self._mode == "off":
-            self.on_picture_ready(self.Ready(wanted, "" if not self.path else "picture off (i)"))
+            self.post_message(self.Ready(wanted, "" if not self.path else "picture off (i)"))
         else:
             self._load(wanted)
 
     @work(thread=True, group="picture", exclusive=True, exit_on_error=False)
-    def _load(self, wanted: tuple[str, int, int, str]) -> None:
+    def _load(self, wanted: Wanted) -> None:
         try:
-            strips: list[Strip] | str = images.render(*wanted)
+            made = self._make(wanted)
         except images.Unreadable as err:
-            strips = str(err)
-        self.post_message(self.Ready(wanted, strips))
+            made = str(err)
+        self.post_message(self.Ready(wanted, made))
+
+    def _make(self, wanted: Wanted) -> list[Strip] | Painting | str:
+        """In the thread. Raises Unreadable."""
+        return images.render(wanted)
 
     def on_picture_ready(self, event: Ready) -> None:
-        if event.wanted == self._wanted and event.strips != self._strips:
-            self._strips = event.strips
-            self.refresh()
+        if event.wanted == self._wanted and event.made != self._strips:
+            self._draw(event.made)
+
+    def _draw(self, made: list[Strip] | Painting | str) -> None:
+        self._strips = made.strips if isinstance(made, Painting) else made
+        self.refresh()
 
     def render_line(self, y: int) -> Strip:
         width, height, ground = self.size.width, self.size.height, self.rich_style
@@ -131,9 +152,10 @@ class PictureRow(HorizontalScroll, can_focus=False):
         return self._shots
 
     async def show(
-        self, shots: tuple[Shot, ...], *, marked: int | None = None, mode: str = "half"
+        self, shots: tuple[Shot, ...], *, marked: int | None = None, mode: str = ""
     ) -> None:
         """Draw these pictures; cells are reused, so stepping through rows does not flicker."""
+        mode = mode or cast("Dashboard", self.app).pictures.grid
         wanted = (shots, marked, mode)
         if wanted == (self._shots, self._marked, self._mode):
             return

@@ -1,0 +1,321 @@
+"""Two models at the same prompt and seed: flipped in place, side by side, or their difference."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.message import Message
+
+from obstui.text import one_line
+from obstui.tui import images, pixels
+from obstui.tui.difference import FULL, Distance, distance, ramp
+from obstui.tui.follow import Fault
+from obstui.tui.formats import change, number, size
+from obstui.tui.pairs import Pairs, PairsReading, SameNoise
+from obstui.tui.screens.view import View
+from obstui.tui.theme import style
+from obstui.tui.widgets.full_picture import FullPicture
+from obstui.tui.widgets.picture import Picture
+from obstui.tui.widgets.still import Still
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from obstui.store import ImageView
+    from obstui.tui.follow import Snapshot
+
+FLIP, SIDE, DIFFERENCE = "flip", "side", "difference"
+_VIEWS = ((FLIP, "space", "flip"), (SIDE, "s", "side by side"), (DIFFERENCE, "d", "difference"))
+_RAMP = 8  # cells
+
+
+class ABScreen(View[None]):
+    """Opened on one picture; what it is compared with is read from the store and may still grow."""
+
+    CSS_PATH = "ab.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,backspace", "back", "Back", id="ab.back", tooltip="Back to where you were"),
+        Binding("space", "flip", "Flip", id="ab.flip", show=False,
+                tooltip="The other picture in the same place"),
+        Binding("s", "view('side')", "Side by side", id="ab.side", show=False,
+                tooltip="Both at once"),
+        Binding("d", "view('difference')", "Difference", id="ab.difference", show=False,
+                tooltip="Where the two differ, as a heat map"),
+        Binding("right,l", "other(1)", "Other B", id="ab.right",
+                tooltip="The next model as B"),
+        Binding("left,h", "other(-1)", "B before", id="ab.left", show=False,
+                tooltip="The model before as B"),
+        Binding("a", "first", "Other A", id="ab.first", tooltip="The next model as A"),
+        Binding("down,j", "row(1)", "Next prompt", id="ab.down",
+                tooltip="The next prompt or seed"),
+        Binding("up,k", "row(-1)", "Prompt before", id="ab.up", show=False,
+                tooltip="The prompt or seed before"),
+        Binding("i", "mode", "Image mode", id="ab.mode", show=False,
+                tooltip="Pixels where the terminal has them, half-blocks, letters, no picture"),
+        Binding("y", "copy", "Copy path", id="ab.copy", show=False,
+                tooltip="Copy the name of the shown picture's file"),
+    ]  # fmt: skip
+
+    class Measured(Message, bubble=False):
+        """The distance of two files, or why there is none."""
+
+        def __init__(self, paths: tuple[str, str], found: Distance | str) -> None:
+            super().__init__()
+            self.paths, self.found = paths, found
+
+    def __init__(self, picture: ImageView) -> None:
+        super().__init__()
+        self._reading = PairsReading(picture.job_id, picture.base)
+        self._wish: ImageView | None = picture
+        self._pairs = Pairs((), (), ())
+        self._row = 0
+        self._a, self._b = "dense", picture.model
+        self._view, self._shows_b, self._mode = FLIP, True, 0
+        self._measured: tuple[tuple[str, str], Distance | str] | None = None
+        self._cost = ""
+
+    def compose_body(self) -> ComposeResult:
+        yield Still(id="ab-caption")
+        yield Still(id="ab-models")
+        with Horizontal(id="ab-body"):
+            yield FullPicture(id="ab-one")
+            yield Picture(id="ab-a")
+            yield Picture(id="ab-b")
+            yield Still(id="ab-facts")
+        yield Still(id="ab-line")
+
+    async def on_screen_resume(self) -> None:
+        self.query_one(FullPicture).restore()
+
+    # -- what is compared --------------------------------------------------------------------
+
+    def ask_follower(self) -> None:
+        self.dashboard.follow(None, reading=self._reading)
+
+    async def show(self, snapshot: Snapshot) -> None:
+        await super().show(snapshot)
+        if isinstance(snapshot.page, Fault):
+            self.query_one("#ab-caption", Still).show(Text(snapshot.page.words, style("muted")))
+        elif isinstance(snapshot.page, Pairs) and snapshot.reading == self._reading:
+            here = self._here
+            self._pairs = snapshot.page
+            self._find(here)
+            self._draw()
+
+    @property
+    def _here(self) -> SameNoise | None:
+        rows = self._pairs.rows
+        return rows[self._row] if self._row < len(rows) else None
+
+    def _find(self, here: SameNoise | None) -> None:
+        """Stay at the same prompt and seed; at first go to those of the picture that was chosen."""
+        wish, self._wish = self._wish, None
+        key = (wish.prompt, wish.seed) if wish else here and (here.prompt, here.seed)
+        keys = [(row.prompt, row.seed) for row in self._pairs.rows]
+        self._row = keys.index(key) if key in keys else 0
+        models = self._pairs.models
+        if wish is not None and self._a == self._b:  # the chosen one is dense: against a variant
+            self._b = next((m for m in models if m != self._a), self._b)
+        if self._a not in models and models:
+            self._a = next((m for m in models if m != self._b), self._a)
+
+    def _picture(self, model: str) -> str:
+        row = self._here
+        return row.paths.get(model, "") if row else ""
+
+    @property
+    def _paths(self) -> tuple[str, str]:
+        return self._picture(self._a), self._picture(self._b)
+
+    # -- showing -----------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        a, b = self._paths
+        side = self._view == SIDE
+        self.set_class(side, "-side")
+        modes = self.dashboard.pictures.modes
+        mode = modes[self._mode]
+        flat = self.dashboard.pictures.grid if mode in pixels.MODES else mode
+        if side:
+            self.query_one("#ab-one", FullPicture).show("", flat)
+            self.query_one("#ab-a", Picture).show(a, flat)
+            self.query_one("#ab-b", Picture).show(b, flat)
+        else:
+            one = self.query_one("#ab-one", FullPicture)
+            if self._view == FLIP:
+                one.show(b if self._shows_b else a, mode)
+            else:
+                one.show(a if b else "", mode, against=b)
+        if self._measured is None or self._measured[0] != (a, b):
+            self._measured = None
+            if a and b:
+                self._measure((a, b))
+        self._say()
+
+    @work(thread=True, group="measure", exclusive=True, exit_on_error=False)
+    def _measure(self, paths: tuple[str, str]) -> None:
+        try:
+            found: Distance | str = distance(images.read(paths[0]), images.read(paths[1]))
+        except images.Unreadable as err:
+            found = str(err)
+        except ValueError:
+            found = "their sizes differ"
+        self.post_message(self.Measured(paths, found))
+
+    def on_abscreen_measured(self, event: Measured) -> None:
+        if event.paths == self._paths:
+            self._measured = (event.paths, event.found)
+            self._say()
+
+    @on(FullPicture.Drawn)
+    def _drawn(self, event: FullPicture.Drawn) -> None:
+        self._cost = f"{event.mode}, {size(event.cost)}" if event.cost else ""
+        self._say()
+
+    def _say(self) -> None:
+        self.query_one("#ab-caption", Still).show(self._caption())
+        self.query_one("#ab-models", Still).show(self._models())
+        parts = self._facts()
+        side = self._view == SIDE
+        panel = Text("\n").join(Text.assemble((f"{label:<11}", style("muted")), value)
+                                for label, value in parts)  # fmt: skip
+        self.query_one("#ab-facts", Still).show(Text() if side else panel)
+        line = Text("  ", no_wrap=True, overflow="ellipsis").join(
+            Text.assemble((f"{label} ", style("muted")), value)
+            for label, value in parts if value.plain
+        )  # fmt: skip
+        self.query_one("#ab-line", Still).show(line)
+
+    def _caption(self) -> Text:
+        row = self._here
+        if row is None:
+            return Text("No picture to compare yet." if self._pairs.read else "", style("muted"))
+        where = f"{self._row + 1} of {len(self._pairs.rows)}  "
+        line = Text.assemble((f"{where}seed {row.seed}  ", style("muted")),
+                             (one_line(row.prompt, limit=300), style("text")))  # fmt: skip
+        line.no_wrap, line.overflow = True, "ellipsis"
+        return line
+
+    def _models(self) -> Text:
+        line = Text(no_wrap=True, overflow="ellipsis")
+        for letter, model, seen in (
+            ("A", self._a, not self._shows_b), ("B", self._b, self._shows_b)
+        ):  # fmt: skip
+            here = seen and self._view == FLIP
+            line.append("▸" if here else " ", style("accent"))
+            line.append(f"{letter} ", style("accent"))
+            line.append(one_line(model, limit=24), style("strong" if here else "text"))
+            line.append("  " if self._picture(model) else " (no picture)  ", style("muted"))
+        for view, key, words in _VIEWS:
+            here = view == self._view
+            line.append(f"  {key} ", style("accent"))
+            line.append(words, f"{style('strong')} underline" if here else style("muted"))
+        return line
+
+    def _facts(self) -> list[tuple[str, Text]]:
+        """Label and value; a line without a value is a heading or air."""
+        facts = [("this pair", Text())]
+        found = self._measured[1] if self._measured else ""
+        if isinstance(found, str):
+            facts.append(("", Text(found, style("muted"))))
+        else:
+            same = math.isinf(found.psnr)
+            psnr = "equal" if same else f"{found.psnr:.1f} dB"
+            facts += [
+                ("PSNR", Text(psnr, style("text"))),
+                ("mean", Text(f"{found.mean:.1f} of 255", style("text"))),
+                ("changed", Text(f"{100 * found.changed:.0f} % of pixels", style("text"))),
+            ]
+        means = self._pairs.mean_of(self._b)
+        if means and self._a == "dense":
+            facts += self._pair_facts(means)
+            facts += self._mean_facts(means, self._pairs.mean_of("dense") or {})
+        if self._view == DIFFERENCE:
+            facts += [("", Text()), ("heat", _legend())]
+        if self._cost and self._view != SIDE:
+            facts += [("", Text()), ("drawn", Text(self._cost, style("faint")))]
+        return facts
+
+    def _pair_facts(self, own: Mapping[str, Any]) -> list[tuple[str, Text]]:
+        """What the comparison has measured of this very pair, if it is one that does."""
+        apart = (own.get("apart") or {}).get(str(self._here.seed if self._here else ""))
+        if not apart:
+            return []
+        _, ssim, latents = apart
+        return [("SSIM", Text(number(ssim), style("text"))),
+                ("latents", Text(number(latents), style("text")))]  # fmt: skip
+
+    def _mean_facts(
+        self, own: Mapping[str, Any], dense: Mapping[str, Any]
+    ) -> list[tuple[str, Text]]:
+        def text(words: str) -> Text:
+            return Text(words, style("text"))
+
+        facts = [("", Text()), ("all pictures", Text())]
+        facts.append(("PSNR", text(f"{number(own.get('psnr'), 1)} dB")))
+        facts.append(("SSIM", text(number(own.get("ssim")))))
+        facts.append(("latents", text(number(own.get("latent_distance")))))
+        for key, label in (("params", "parameters"), ("latency", "time")):
+            mine, base = own.get(key), dense.get(key)
+            if isinstance(mine, (int, float)) and isinstance(base, (int, float)):
+                facts.append((label, text(change(mine, base) or "the same")))
+        return facts
+
+    # -- acting ------------------------------------------------------------------------------
+
+    def action_back(self) -> None:
+        self.dismiss()
+
+    def action_flip(self) -> None:
+        if self._view == FLIP:
+            self._shows_b = not self._shows_b
+        self._view = FLIP
+        self._draw()
+
+    def action_view(self, view: str) -> None:
+        self._view = view if view != self._view else FLIP
+        self._draw()
+
+    def action_row(self, step: int) -> None:
+        self._row = max(0, min(len(self._pairs.rows) - 1, self._row + step))
+        self._draw()
+
+    def action_other(self, step: int) -> None:
+        """B goes on to the next model; two models are at hand, or there is nothing to do."""
+        others = [model for model in self._pairs.models if model != self._a]
+        if others:
+            place = others.index(self._b) if self._b in others else -step
+            self._b, self._shows_b = others[(place + step) % len(others)], True
+            self._draw()
+
+    def action_first(self) -> None:
+        others = [model for model in self._pairs.models if model != self._b]
+        if others:
+            place = others.index(self._a) if self._a in others else -1
+            self._a, self._shows_b = others[(place + 1) % len(others)], False
+            self._draw()
+
+    def action_mode(self) -> None:
+        self._mode = (self._mode + 1) % len(self.dashboard.pictures.modes)
+        self._draw()
+
+    def action_copy(self) -> None:
+        path = self._paths[1 if self._shows_b else 0]
+        if path:
+            self.app.copy_to_clipboard(path)
+            line = Text.assemble(("copied  ", style("good")), (one_line(path), style("muted")))
+            self.query_one("#ab-models", Still).show(line)  # a toast would leave a hole
+
+
+def _legend() -> Text:
+    legend = Text("0 ", style("muted"))
+    for red, green, blue in ramp(_RAMP):
+        legend.append("█", f"rgb({red},{green},{blue})")
+    return legend.append(f" {FULL}+", style("muted"))
