@@ -54,7 +54,9 @@ jobs:
     name: the smallest paints
     model: demo
     variant: sizes@30
-    prompts: [a small red star on a blue background, a large green ring on a white background]
+    prompts:
+      - a large red star in the center of a blue background
+      - a large green circle on the left of a white background
     count: 4
   - kind: bench
     name: how fast
@@ -130,7 +132,7 @@ def _seal(home: Path) -> None:
         source.execute("DELETE FROM outbox")
         source.execute("DELETE FROM setting")
         source.execute("UPDATE attempt SET boot_id = '', pid = NULL, start_ticks = NULL")
-        source.execute("DELETE FROM worker")
+        source.execute("UPDATE worker SET host = 'workstation', pid = 1")
     partial = TARGET.with_name(f".{TARGET.name}.partial")
     partial.unlink(missing_ok=True)
     source.execute("VACUUM INTO ?", (str(partial),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,43 @@ if TYPE_CHECKING:
     from obstui.config import Paths
 
 
-def run(paths: Paths, readonly: bool = False, watch: int | None = None) -> None:
-    """Open the dashboard on this store until the person leaves; job `watch` is selected first."""
-    from obstui.tui.app import Dashboard
+_LOW_BANDWIDTH = {
+    "TEXTUAL_FPS": "5",
+    "TEXTUAL_COLOR_SYSTEM": "256",
+    "TEXTUAL_ANIMATIONS": "none",
+    "TEXTUAL_SMOOTH_SCROLL": "0",
+}
 
-    app = Dashboard(paths, readonly=readonly, watch=watch)
+
+def run(
+    paths: Paths,
+    readonly: bool = False,
+    watch: int | None = None,
+    *,
+    images: str | None = None,
+    theme: str | None = None,
+    ascii: bool = False,  # noqa: A002 - the option's name
+    low_bandwidth: bool = False,
+) -> None:
+    """Open the dashboard on this store until the person leaves; job `watch` is selected first.
+
+    `images` and `theme` stand above the settings. Raises BadSettings.
+    """
+    from obstui.config import Settings
+
+    settings = Settings.load()
+    if low_bandwidth:  # Textual reads these when it is imported
+        os.environ.update(_LOW_BANDWIDTH)
+    from obstui.tui.app import Dashboard
+    from obstui.tui.appearance import Appearance
+    from obstui.tui.images import ask_terminal
+
+    looks = Appearance(theme=theme or "", ascii=ascii, low_bandwidth=low_bandwidth)
+    app = Dashboard(paths, readonly=readonly, watch=watch, appearance=looks, settings=settings)
+    wanted = images or settings.images
+    if looks.letters_only and wanted != "off":
+        wanted = "ascii"
+    app.pictures = ask_terminal(wanted, app.console.color_system, settings.image_kib << 10)
     try:
         app.run()
     except OSError:

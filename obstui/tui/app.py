@@ -10,26 +10,35 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import work
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
 
+from obstui.config import Settings
+from obstui.tui import attention, theme
+from obstui.tui.appearance import Appearance, Ascii, colourless
 from obstui.tui.follow import Follower, Reading, Snapshot
+from obstui.tui.images import Display
+from obstui.tui.keymap import wrong_ids
 from obstui.tui.messages import StoreRead, WorkerAsked
 from obstui.tui.places import PLACES
+from obstui.tui.remembered import Remembered
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.screens.view import View
-from obstui.tui.theme import DARK, style
+from obstui.tui.theme import style
 from obstui.tui.writer import Declined, Writer, sentence
 
 if TYPE_CHECKING:
     from obstui.config import Paths
-    from obstui.store import Store
+    from obstui.store import JobView, Store
+    from obstui.store.search import Listing
+    from obstui.tui.acts import Outcome
 
 TERMINAL_EVERY = 5.0
 
@@ -37,10 +46,20 @@ StartWorker = Callable[["Paths"], object]
 
 
 def start_worker(paths: Paths) -> object:
-    """Start the worker of this store, in a session of its own."""
-    from obstui.worker import launch
+    """Start a worker of this store for every GPU, else for the processor; those that live stay.
+    Raises Problem for the first that cannot be started, once all have been tried."""
+    from obstui.errors import Problem
+    from obstui.worker import gpu, launch
 
-    return launch.start(paths)
+    faults = []
+    for device in gpu.devices():
+        try:
+            launch.start(paths, device.id)
+        except Problem as err:
+            faults.append(err)
+    if faults:
+        raise faults[0]
+    return None
 
 
 def terminal_gone() -> bool:
@@ -68,6 +87,14 @@ class Dashboard(App[None]):
         (0, "-flat"), (12, "-short"), (22, "-medium"), (38, "-tall"),
     ]  # fmt: skip
     COMMAND_PALETTE_BINDING = "ctrl+p"
+    CSS = """
+    .-comfortable StatusLine { padding: 0 2; }
+    .-comfortable #body { padding: 1 1 0 1; }
+    .-theme-ansi ModalScreen, .-theme-colourless ModalScreen { background: transparent; }
+    .-theme-ansi Select:focus SelectCurrent, .-theme-colourless Select:focus SelectCurrent {
+        text-style: reverse;
+    }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("w", "start_worker", "Start worker", id="app.worker",
                 tooltip="Start the worker that carries the jobs out"),
@@ -80,6 +107,10 @@ class Dashboard(App[None]):
         ),
         Binding("colon", "command_palette", "Commands", id="app.palette", show=False,
                 key_display=":", tooltip="Find a command by its name"),
+        Binding("T", "next_theme", "Theme", id="app.theme", show=False,
+                tooltip="The next theme: " + ", ".join(theme.THEMES)),
+        Binding("Z", "density", "Density", id="app.density", show=False,
+                tooltip="More air between the lines, or less"),
         Binding("q", "quit", "Quit", id="app.quit",
                 tooltip="Close the dashboard; the jobs go on"),
         Binding("ctrl+q", "quit", "Quit", id="app.quit-anywhere", show=False, priority=True,
@@ -94,8 +125,15 @@ class Dashboard(App[None]):
         watch: int | None = None,
         clock: Callable[[], float] = time.time,
         start_worker: StartWorker | None = start_worker,
+        pictures: Display | None = None,
+        appearance: Appearance | None = None,
+        settings: Settings | None = None,
     ) -> None:
         super().__init__()
+        self.appearance = appearance or Appearance()
+        self.settings = settings or Settings()
+        self.remembered = Remembered(None if readonly else paths.home / "dashboard.json")
+        self.pictures = pictures or Display()
         self.paths, self.readonly, self.clock = paths, readonly, clock
         self.snapshot = Snapshot()
         self.worker_starting = False
@@ -103,14 +141,69 @@ class Dashboard(App[None]):
         self._start_worker = None if readonly else start_worker
         self._worker_fault: str | None = None
         self._worker_asked = False
-        self._follower = Follower(self, paths, create=self._start_worker is not None)
+        self.undoable: list[Outcome] = []
+        self._follower = Follower(
+            self,
+            paths,
+            create=self._start_worker is not None,
+            clock=clock,
+            seldom=self.appearance.low_bandwidth,
+        )
         self._writer = Writer(paths)
+        self._title = ""
         self.animation_level = "none"
-        self.register_theme(DARK)
-        self.theme = DARK.name
+        for each in theme.themes():
+            self.register_theme(each)
+        self._wear(self._first_theme())
+        self.set_class(self._first_density(), "-comfortable")
+        self.set_keymap(self.settings.keys)
 
     def get_default_screen(self) -> Screen[None]:
         return QueueScreen(self._watch)
+
+    # -- looks -------------------------------------------------------------------------------
+
+    def _first_theme(self) -> str:
+        """As asked for, else as it was left, unless the settings have been changed since."""
+        if colourless():
+            return theme.COLOURLESS
+        set_to = self.settings.theme or "dark"
+        chosen = self.appearance.theme or self.remembered.get(f"theme instead of {set_to}", set_to)
+        return chosen if chosen in theme.THEMES else set_to
+
+    def _first_density(self) -> bool:
+        set_to = self.settings.density
+        return self.remembered.get(f"density instead of {set_to}", set_to) == "comfortable"
+
+    def _wear(self, name: str) -> None:
+        theme.use(name)
+        self.theme = name
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What everything drawn passes through on its way to the terminal."""
+        filters = list(super().get_line_filters())
+        if colourless():
+            filters.append(NoColor())
+        if self.appearance.ascii:
+            filters.append(Ascii())
+        return filters
+
+    async def action_theme(self, name: str) -> None:
+        """Wear a theme of `theme.THEMES`, now and the next time."""
+        self._wear(name)
+        self.remembered.put(f"theme instead of {self.settings.theme or 'dark'}", name)
+        self.call_after_refresh(self._show)
+        self.notify(f"Theme: {name}", markup=False, timeout=2)
+
+    async def action_next_theme(self) -> None:
+        names = list(theme.THEMES)
+        here = names.index(self.theme) if self.theme in names else -1
+        await self.action_theme(names[(here + 1) % len(names)])
+
+    def action_density(self) -> None:
+        self.toggle_class("-comfortable")
+        density = "comfortable" if self.has_class("-comfortable") else "compact"
+        self.remembered.put(f"density instead of {self.settings.density}", density)
 
     # -- life --------------------------------------------------------------------------------
 
@@ -121,7 +214,36 @@ class Dashboard(App[None]):
                 loop.add_signal_handler(number, self._leave_at_once)
         if not self.is_headless:
             self.set_interval(TERMINAL_EVERY, self._check_terminal)
+        self._tell_terminal(attention.KEEP_TITLE)
         self.call_after_refresh(self._follower.start)  # the first paint comes before the store
+        self.call_after_refresh(self._return)
+        if not self.readonly:
+            self.call_after_refresh(self._greet)
+
+    @work(thread=True, group="greet", exit_on_error=False, description="what happened meanwhile")
+    def _greet(self) -> None:
+        """Say what ended while the person was away; a toast, for it must not take the focus."""
+        from obstui.errors import Problem
+        from obstui.tui.screens.report import greeting
+
+        with contextlib.suppress(Problem):  # an unreadable store has a banner of its own
+            if words := greeting(self.paths, self.clock()):
+                self.call_from_thread(self.notify, words, markup=False, timeout=10)
+
+    async def _return(self) -> None:
+        """Go where the person was last."""
+        if self.remembered.fault:
+            self.notify(self.remembered.fault, markup=False)
+        if fault := wrong_ids(self.settings.keys) if self.settings.keys else None:
+            self.notify(fault, severity="warning", markup=False, timeout=10)
+        place = self.remembered.get("place", "queue")
+        if self._watch is None and any(known.name == place for known in PLACES):
+            await self.action_go(place)
+
+    def _tell_terminal(self, sequence: str) -> None:
+        """Write what is no part of the picture."""
+        if sequence and self._driver is not None and not self.is_headless:
+            self._driver.write(sequence)
 
     def _check_terminal(self) -> None:
         """A terminal that went without a signal leaves a reader that spins for ever."""
@@ -138,25 +260,46 @@ class Dashboard(App[None]):
         self.exit()
 
     def on_unmount(self) -> None:
+        self._tell_terminal(attention.RESTORE_TITLE)
         self._follower.stop()
         self._writer.close()
+        self.remembered.close()
 
     # -- the store ---------------------------------------------------------------------------
 
     async def on_store_read(self, event: StoreRead) -> None:
-        self.snapshot = event.snapshot
+        before, self.snapshot = self.snapshot, event.snapshot
         self._want_worker()
+        self._tell_ends(before)
         await self._show()
+
+    def _tell_ends(self, before: Snapshot) -> None:
+        """Have the window's title tell the state, and call the person when a job has ended."""
+        if (title := attention.title(self.snapshot)) != self._title:
+            self._title = title
+            self._tell_terminal(title)
+        how = self.settings.attention
+        if how != "none" and (jobs := attention.ended(before, self.snapshot)):
+            self._tell_terminal(attention.call(how, self.snapshot, jobs))
 
     async def _show(self) -> None:
         if isinstance(self.screen, View):
             await self.screen.show_newest()
 
     def follow(
-        self, job_id: int | None, *, open_job: bool = False, reading: Reading | None = None
+        self,
+        job_id: int | None,
+        *,
+        open_job: bool = False,
+        attempt: int | None = None,
+        reading: Reading | None = None,
     ) -> None:
         """Have this job's events and log, and what `reading` reads, in the snapshots to come."""
-        self._follower.focus(job_id, open_job=open_job, reading=reading)
+        self._follower.focus(job_id, open_job=open_job, attempt=attempt, reading=reading)
+
+    def seek(self, listing: Listing) -> None:
+        """Have the queue list these jobs in the snapshots to come."""
+        self._follower.seek(listing)
 
     @property
     def up_to_date(self) -> bool:
@@ -228,10 +371,18 @@ class Dashboard(App[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "start_worker":
             asked = self._start_worker is not None and not self.worker_starting
-            return asked and self.snapshot.read and not self.snapshot.worker_alive
+            # Among the workers it starts those that are missing; what lives is left alone.
+            wanted = not self.snapshot.worker_alive or self.place == "workers"
+            return asked and self.snapshot.read and wanted
         return super().check_action(action, parameters)
 
     # -- screens -----------------------------------------------------------------------------
+
+    @property
+    def place(self) -> str:
+        """The place that we are in, whatever lies above it."""
+        names = (screen.place for screen in reversed(self.screen_stack) if isinstance(screen, View))
+        return next((name for name in names if name), "queue")
 
     async def action_go(self, name: str) -> None:
         """Show a place; what lay above the queue is left."""
@@ -240,6 +391,7 @@ class Dashboard(App[None]):
         place = next(place for place in PLACES if place.name == name)
         if self.screen.place == name:
             return
+        self.remembered.put("place", name)
         while len(self.screen_stack) > 1:
             await self.pop_screen()
         if place.factory is not None:
@@ -250,10 +402,10 @@ class Dashboard(App[None]):
 
         self.push_screen(JobScreen(job_id))
 
-    def new_job(self) -> None:
+    def new_job(self, like: JobView | None = None) -> None:
         from obstui.tui.screens.new_job import NewJobScreen
 
-        self.push_screen(NewJobScreen(), self._job_queued)
+        self.push_screen(NewJobScreen(like), self._job_queued)
 
     def _job_queued(self, job_id: int | None) -> None:
         home = self.screen_stack[0]
@@ -272,6 +424,10 @@ class Dashboard(App[None]):
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every action that has a key can be found by its name."""
+        for name in theme.THEMES:
+            yield SystemCommand(
+                f"Theme: {name}", "Wear these colours", _runner(self, f"theme('{name}')", self)
+            )
         seen = set()
         for node, binding, enabled, tooltip in screen.active_bindings.values():
             if not enabled or binding.system or not binding.id or binding.action in seen:

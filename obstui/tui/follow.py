@@ -13,13 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from obstui.tui.machine import Machine, MachineWatch
 from obstui.tui.messages import StoreRead
+from obstui.tui.tail import Tail, read_tail
 
 if TYPE_CHECKING:
     from textual.app import App
 
     from obstui.config import Paths
-    from obstui.store import JobView, Reader, WorkerView
+    from obstui.store import AttemptView, JobView, Reader, StopView, SweepView, WorkerView
+    from obstui.store.search import Found, Listing
     from obstui.tui.facts import Fold, JobFacts
 
 TICK = 0.25
@@ -27,10 +30,9 @@ GAP = 1.0
 GAP_OPEN_JOB = 0.5
 LIVENESS_EVERY = 2.0  # a worker that dies changes nothing in the store: only its lock tells
 RETRY_AFTER = 2.0
-JOBS_SHOWN = 1000
+SELDOM = 5.0
+NEWEST = 200  # of all jobs, known beside those that the queue lists
 EVENT_PAGE = 2000
-LOG_BYTES = 64 * 1024
-LOG_LINES = 500
 HISTORY_JOBS = 5  # finished jobs of one kind and model that price the phases of the next
 
 
@@ -48,19 +50,30 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything a screen may show, read at one moment. `facts` and `log` are those of job `focus`;
-    `page` is what `reading` gave, or a Fault; `fault` says why the store is unreadable."""
+    """Everything a screen may show, read at one moment. `found` is what the queue lists; `jobs` are
+    these, the live ones, the newest and job `focus`. `facts`, `log`, `ahead` and `needs` are those
+    of job `focus`; `sweeps` are those of `jobs`. `nobody` says why no job would start now. `page`
+    is what `reading` gave, or a Fault; `fault` says why the store is unreadable."""
 
+    found: Found | None = None
     jobs: tuple[JobView, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     workers: tuple[WorkerView, ...] = ()
+    stops: tuple[StopView, ...] = ()
+    nobody: str | None = None
+    sweeps: Mapping[int, SweepView] = field(default_factory=dict)
+    ahead: int = 0
+    needs: tuple[int, ...] = ()
     titles: Mapping[int, str] = field(default_factory=dict)
     prices: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     focus: int | None = None
     facts: JobFacts | None = None
-    log: tuple[str, ...] = ()
+    log: Tail = field(default_factory=Tail)
+    attempts: tuple[AttemptView, ...] = ()
+    forecast: int | None = None
     reading: Reading | None = None
     page: object = None
+    machine: Machine = field(default_factory=Machine)
     fault: str | None = None
     read: bool = False
 
@@ -81,14 +94,27 @@ class Snapshot:
 class Follower(threading.Thread):
     """Owns the Reader. `focus` names the job whose events and log are wanted."""
 
-    def __init__(self, app: App[None], paths: Paths, *, create: bool) -> None:
+    def __init__(
+        self,
+        app: App[None],
+        paths: Paths,
+        *,
+        create: bool,
+        clock: Callable[[], float] = time.time,
+        seldom: bool = False,
+    ) -> None:
+        """`seldom`: look at the store every five seconds, and when asked."""
         super().__init__(name="store-follower", daemon=True)
         self._app, self._paths, self._create = app, paths, create
         self._wake = threading.Event()
         self._stopped = False
         self._asked = True
         self._focus: int | None = None
+        self._attempt: int | None = None
+        self._open_job = False
+        self._forecasts: dict[int, int | None] = {}
         self._reading: Reading | None = None
+        self._listing: Listing | None = None
         self._gap = GAP
         self._reader: Reader | None = None
         self._version: int | None = None
@@ -98,21 +124,36 @@ class Follower(threading.Thread):
         self._titles: dict[int, str] = {}
         self._prices: dict[int, Mapping[str, float]] = {}
         self._sent = Snapshot()
+        self._machine = MachineWatch(paths, clock)
+        self._tick = SELDOM if seldom else TICK
 
     def focus(
-        self, job_id: int | None, *, open_job: bool = False, reading: Reading | None = None
+        self,
+        job_id: int | None,
+        *,
+        open_job: bool = False,
+        attempt: int | None = None,
+        reading: Reading | None = None,
     ) -> None:
-        """Follow this job's facts and log, and this page, from now on; an open job is read more
-        often."""
+        """Follow this job's facts and log, those of its newest attempt unless told which, and this
+        page, from now on; an open job is read more often, and its attempts and forecast with it."""
         self._gap = GAP_OPEN_JOB if open_job else GAP
-        if (job_id, reading) != (self._focus, self._reading):
-            self._focus, self._reading = job_id, reading
+        asked = (job_id, open_job, attempt, reading)
+        if asked != (self._focus, self._open_job, self._attempt, self._reading):
+            self._focus, self._open_job, self._attempt, self._reading = asked
+            self.ask()
+
+    def seek(self, listing: Listing) -> None:
+        """Have this stretch of the jobs in `found` from now on."""
+        if listing != self._listing:
+            self._listing = listing
             self.ask()
 
     def answered(self, snapshot: Snapshot) -> bool:
         """Whether `snapshot` is about the job and the page that were asked for last."""
         asked = (self._focus, self._reading)
-        return (snapshot.focus, snapshot.reading) == asked and not self._asked
+        answered = (snapshot.focus, snapshot.reading) == asked and not self._asked
+        return answered and self._attempt in (None, snapshot.facts and snapshot.facts.attempt)
 
     def ask(self) -> None:
         """Read now."""
@@ -125,7 +166,7 @@ class Follower(threading.Thread):
 
     def run(self) -> None:
         while not self._stopped:
-            pause = TICK
+            pause = self._tick
             try:
                 snapshot = self._look()
             except Exception as err:  # whatever is wrong with the store, the dashboard says it
@@ -159,7 +200,9 @@ class Follower(threading.Thread):
             self._asked, self._version, self._read_at = False, version, now
             snapshot = self._read(reader)
         elif now - self._workers_at >= LIVENESS_EVERY:
-            snapshot = dataclasses.replace(snapshot, workers=self._read_workers(reader))
+            workers = self._read_workers(reader)
+            machine = self._machine.glance(snapshot.machine, workers)
+            snapshot = dataclasses.replace(snapshot, workers=workers, machine=machine)
         return self._with_log(snapshot)
 
     def _opened(self) -> Reader:
@@ -172,22 +215,43 @@ class Follower(threading.Thread):
         return self._reader
 
     def _read(self, reader: Reader) -> Snapshot:
-        jobs = tuple(reader.jobs(limit=JOBS_SHOWN))
         focus, reading = self._focus, self._reading
+        found = self._find(reader)
+        jobs = _known(reader, found, focus)
         facts = self._facts(reader, jobs, focus)
+        counts, workers = reader.counts(), self._read_workers(reader)
+        of_sweeps = {job.sweep_id for job in jobs} - {None}
         return Snapshot(
+            found=found,
             jobs=jobs,
-            counts=reader.counts(),
-            workers=self._read_workers(reader),
+            counts=counts,
+            workers=workers,
+            stops=tuple(reader.stops()),
+            nobody=reader.nobody_serves(),
+            sweeps={s.id: s for s in reader.sweeps() if s.id in of_sweeps} if of_sweeps else {},
+            ahead=reader.ahead(focus) if focus is not None else 0,
+            needs=tuple(reader.needs(focus)) if focus is not None else (),
             titles={job.id: self._title(job) for job in jobs},
             prices=self._price(reader, jobs),
             focus=focus,
             facts=facts,
             log=self._sent.log,
+            attempts=tuple(reader.attempts(focus)) if focus and self._open_job else (),
+            forecast=self._forecast(jobs, focus) if self._open_job else None,
             reading=reading,
             page=read_page(reader, reading),
+            machine=self._machine.look(workers, reader, counts),
             read=True,
         )
+
+    def _find(self, reader: Reader) -> Found:
+        from obstui.store.search import Listing
+
+        asked = self._listing
+        found = reader.find(asked or Listing())
+        if self._listing is asked:
+            self._listing = found.listing  # a place that was looked for once is kept
+        return found
 
     def _title(self, job: JobView) -> str:
         """The person's name for a job, else its spec's title, parsed once: a spec never changes."""
@@ -208,17 +272,27 @@ class Follower(threading.Thread):
         if job is None or not job.attempt:
             self._fold = None
             return None
-        fold = self._fold
-        if fold is None or (fold.job_id, fold.attempt) != (job.id, job.attempt):
-            fold = self._fold = Fold(job.id, job.attempt)
+        fold, number = self._fold, self._shown_attempt(job)
+        if fold is None or (fold.job_id, fold.attempt) != (job.id, number):
+            fold = self._fold = Fold(job.id, number)
         while not self._stopped:
-            page = reader.events(
-                job.id, attempt=job.attempt, after=fold.last_event, limit=EVENT_PAGE
-            )
+            page = reader.events(job.id, attempt=number, after=fold.last_event, limit=EVENT_PAGE)
             fold.add(page)
             if len(page) < EVENT_PAGE:
                 break
         return fold.facts()
+
+    def _shown_attempt(self, job: JobView) -> int:
+        return min(self._attempt or job.attempt, job.attempt)
+
+    def _forecast(self, jobs: tuple[JobView, ...], focus: int | None) -> int | None:
+        """Bytes of GPU memory that the open job was to take; None where nobody can tell."""
+        job = next((job for job in jobs if job.id == focus), None)
+        if job is None:
+            return None
+        if job.id not in self._forecasts:
+            self._forecasts[job.id] = forecast(job)
+        return self._forecasts[job.id]
 
     def _price(
         self, reader: Reader, jobs: tuple[JobView, ...]
@@ -228,12 +302,8 @@ class Follower(threading.Thread):
 
         prices = {}
         for key in {(job.kind, str(job.spec.get("model"))) for job in jobs if job.live}:
-            likes = [
-                job
-                for job in jobs
-                if job.state == "succeeded" and (job.kind, str(job.spec.get("model"))) == key
-            ]
-            prices[key] = typical(self._price_of(reader, job) for job in likes[:HISTORY_JOBS])
+            done = reader.succeeded(*key, limit=HISTORY_JOBS)
+            prices[key] = typical(self._price_of(reader, job) for job in done)
         return prices
 
     def _price_of(self, reader: Reader, job: JobView) -> Mapping[str, float]:
@@ -249,18 +319,31 @@ class Follower(threading.Thread):
         job = snapshot.job(snapshot.focus)
         if job is None or not job.attempt:
             self._log_seen = None
-            return dataclasses.replace(snapshot, log=())
-        path = self._paths.log(job.ulid, job.attempt)
+            return dataclasses.replace(snapshot, log=Tail())
+        path = self._paths.log(job.ulid, self._shown_attempt(job))
         try:
             stat = path.stat()
             seen = (str(path), stat.st_size, stat.st_mtime_ns)
             if seen == self._log_seen:
                 return snapshot
-            lines = read_tail(str(path), stat.st_size)
+            log = read_tail(str(path), stat.st_size)
         except OSError:
-            seen, lines = (str(path), -1, 0), ()
+            seen, log = (str(path), -1, 0), Tail(str(path))
         self._log_seen = seen
-        return dataclasses.replace(snapshot, log=lines)
+        return dataclasses.replace(snapshot, log=log)
+
+
+def _known(reader: Reader, found: Found, focus: int | None) -> tuple[JobView, ...]:
+    """The jobs found, and those that are of interest whatever the filter says, each once."""
+    from obstui.store import LIVE
+
+    jobs = {job.id: job for job in found.jobs}
+    if len(jobs) < found.total or found.listing.terms:
+        others = [*reader.jobs(states=LIVE), *reader.jobs(limit=NEWEST)]
+        jobs |= {job.id: job for job in others if job.id not in jobs}
+    if focus is not None and focus not in jobs and (job := reader.job(focus)):
+        jobs[focus] = job
+    return tuple(jobs.values())
 
 
 def read_page(reader: Reader, reading: Reading | None) -> object:
@@ -279,20 +362,16 @@ def read_page(reader: Reader, reading: Reading | None) -> object:
         return Fault(sentence(err))
 
 
-def read_tail(path: str, size: int) -> tuple[str, ...]:
-    """A log's last lines, safe to show; of a redrawn line (carriage returns) its last state."""
-    from obstui.text import plain
+def forecast(job: JobView) -> int | None:
+    """Bytes of GPU memory that a job was expected to take, by its spec alone; None without plan."""
+    from obstui import plan
+    from obstui.errors import Problem
+    from obstui.specs import parse
 
-    with open(path, "rb") as file:
-        file.seek(max(0, size - LOG_BYTES))
-        raw = file.read(LOG_BYTES)
-    lines = raw.decode("utf-8", "replace").split("\n")
-    if size > LOG_BYTES:
-        del lines[0]
-    if lines and not lines[-1]:
-        del lines[-1]
-    shown = (line.rstrip("\r").rpartition("\r")[2] for line in lines[-LOG_LINES:])
-    return tuple(plain(line, limit=2000).expandtabs(4) for line in shown)
+    try:
+        return plan.make(parse(job.spec)).choice.forecast.needed
+    except (Problem, ValueError, OSError):
+        return None
 
 
 def spec_title(job: JobView) -> str:

@@ -9,19 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from obstui import specs
+from obstui.options import JobOptions, job_options
 from obstui.prompt_files import read_prompts
+from obstui.text import one_line
 
 KINDS = (
-    ("prune", "prune: make smaller variants of a model"),
-    ("generate", "generate: paint prompts"),
-    ("compare", "compare: dense against variants"),
+    ("prune: make smaller variants of a model", "prune"),
+    ("generate: paint prompts", "generate"),
+    ("compare: dense against variants", "compare"),
+    ("bench: time dense and variants", "bench"),
+    ("export: a variant for other programs", "export"),
+    ("import: a published pruned UNet", "import"),
 )
+"""Words and kind, as a Select takes them."""
+
+_ALL = tuple(kind for _, kind in KINDS)
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One question. `kinds` are the job kinds that ask it; `number` is int, float or None (text).
-    Empty answers leave the spec's default, which `hint` names."""
+    """One question. `kinds` are the job kinds that ask it; `hint` stands in the empty field and
+    names the default, `help` is a sentence for who stops there. `more`: asked only on request.
+    The first of `choices` is the default, "" leaves it to the model."""
 
     key: str
     label: str
@@ -30,39 +39,131 @@ class Field:
     choices: tuple[str, ...] = ()
     wide: bool = False
     start: str = ""
+    help: str = ""
+    more: bool = False
 
 
 _PRUNE, _PAINT, _SAMPLED = ("prune",), ("generate", "compare"), ("prune", "compare")
+_RUNS = ("prune", "generate", "compare", "bench")
+_PICTURES = ("generate",)
 
 FIELDS = (
-    Field("name", "name", "a label of your own", wide=True),
-    Field("model", "model", "demo, owner/name, a folder or a .safetensors file", wide=True,
-          start="demo"),
-    Field("sparsity", "sparsity", "0.1,0.2,0.3", kinds=_PRUNE, start="0.1,0.2,0.3"),
-    Field("method", "method", kinds=_PRUNE, choices=specs.METHODS),
-    Field("prompts", "prompts", kinds=("prune", "generate", "compare"), wide=True),
-    Field("prompt_file", "prompt file", "a text file, one prompt a line", wide=True),
-    Field("variant", "variant", kinds=("generate",), wide=True),
-    Field("variants", "variants", kinds=("compare",), wide=True),
-    Field("negative", "negative", "what must not be in the picture", kinds=_PAINT, wide=True),
-    Field("num_prompts", "bundled", "number of bundled prompts", kinds=_SAMPLED),
+    Field("name", "name", "a label of your own", _ALL, wide=True,
+          help="What the queue calls the job; without one it says what the job does."),
+    Field("model", "model", "demo, owner/name, a folder or a .safetensors file", _RUNS, wide=True,
+          start="demo", help="The dense model: demo, a hub id, a folder, a .safetensors file."),
+    Field("file", "file", "a .pth file of a whole UNet", ("import",), wide=True,
+          help="Read without running any of its code."),
+    Field("base", "base", "the dense model it was cut from", ("import", "export"), wide=True,
+          help="The dense model that the variant was cut from, where it is known."),
+    Field("sparsity", "sparsity", "0.1,0.2,0.3", _PRUNE, start="0.1,0.2,0.3",
+          help="Shares to remove; all of them come from one calibration."),
+    Field("method", "method", kinds=_PRUNE, choices=specs.METHODS,
+          help="obs corrects what is left by calibration; magnitude only looks at the weights."),
+    Field("prompts", "prompts", wide=True, help="One a line."),
+    Field("prompt_file", "prompt file", "a text file, one prompt a line", wide=True,
+          help="Used where no prompts are written above."),
+    Field("variant", "variant", kinds=("generate", "export"), wide=True,
+          help="A pruned variant, also one that a waiting job will make."),
+    Field("variants", "variants", kinds=("compare", "bench"), wide=True,
+          help="Space marks; also those that a waiting job will make."),
+    Field("format", "format", kinds=("export",), choices=specs.FORMATS,
+          help="diffusers: as it is; pth: one pickle like the published; dense: full shapes."),
+    Field("to", "to", "below the job's own files", ("export",), wide=True,
+          help="A new folder to write to."),
+    Field("negative", "negative", "what must not be in the picture", _PAINT, wide=True,
+          help="What the pictures must not show."),
+    Field("num_prompts", "prompts used", "100, comparing 8", _SAMPLED,
+          help="How many of the prompts are used, from the first."),
+    Field("repeats", "repeats", "5", ("bench",), help="Pictures that are timed."),
+    Field("warm_up", "warm-up", "1", ("bench",), help="Pictures before those that are timed."),
     Field("timestep_weights", "weights", kinds=_PRUNE,
-          choices=("log_decrease", *(w for w in specs.TIMESTEP_WEIGHTS if w != "log_decrease"))),
-    Field("damping", "damping", "0.01", kinds=_PRUNE),
-    Field("count", "pictures", "1 a prompt", kinds=_PAINT),
-    Field("seed", "seed", "0"),
-    Field("steps", "steps", "the model's own"),
-    Field("guidance", "guidance", "the model's own"),
-    Field("size", "size", "pixels a side"),
+          choices=("log_decrease", *(w for w in specs.TIMESTEP_WEIGHTS if w != "log_decrease")),
+          help="How much each denoising step counts; log decrease trusts the early ones most."),
+    Field("damping", "damping", "0.01", _PRUNE,
+          help="Share of the Hessian's mean diagonal added to it; more is safer, less is truer."),
+    Field("count", "pictures", "1 a prompt", _PAINT, help="Pictures of each prompt."),
+    Field("seed", "seed", "0", _RUNS, help="The same seed gives the same job again."),
+    Field("steps", "steps", "the model's own", _RUNS, help="Denoising steps."),
+    Field("guidance", "guidance", "the model's own", _RUNS,
+          help="How strongly the prompt pulls; above 1 doubles the work."),
+    Field("size", "size", "pixels a side", _RUNS, help="Pixels a side, a multiple of 8."),
+    Field("packages", "packages", "1", _PRUNE, more=True,
+          help="Parts calibrated one after the other, each on the model as pruned so far."),
+    Field("token_budget", "tokens", "64", _PRUNE, more=True,
+          help="Tokens a column drawn from the calibration."),
+    Field("allocate", "allocate", kinds=_PRUNE, choices=specs.ALLOCATIONS, more=True,
+          help="The same share of every module, or more where it costs least."),
+    Field("budget", "budget", kinds=_PRUNE, choices=specs.BUDGETS, more=True,
+          help="What allocation by loss keeps equal to the uniform share."),
+    Field("held_out", "held out", "8", _PRUNE, more=True,
+          help="Other prompts to measure the result on; 0: none."),
+    Field("seeds", "seeds", "1,2,7", _PICTURES, more=True,
+          help="These seeds instead of seed, seed + 1, ..."),
+    Field("scheduler", "scheduler", kinds=_PICTURES, choices=("", *specs.SCHEDULERS), more=True,
+          help="The way from noise to picture."),
+    Field("batch", "batch", "1", _PICTURES, more=True, help="Pictures made at once."),
+    Field("priority", "priority", "0", _ALL, more=True, help="Higher runs first."),
+    Field("held", "start", kinds=_ALL, choices=("no", "yes"), more=True,
+          help="Queue it to run, or hold it until you resume it."),
+    Field("window", "window", "23:00-07:00", _ALL, more=True, help="Run only in these hours."),
+    Field("after", "after jobs", "12, 13", _ALL, more=True,
+          help="Start only after these jobs have succeeded."),
+    Field("max_runtime", "at most", "8h", _ALL, more=True,
+          help="Fail an attempt that runs longer."),
 )  # fmt: skip
 
+CHOICE_WORDS = {("scheduler", ""): "the model's own", ("held", "no"): "as soon as it can",
+                ("held", "yes"): "held until resumed"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Answers to fill in for a prune; what it does not name is left as it is."""
+
+    name: str
+    says: str
+    answers: Mapping[str, str]
+
+
+PRESETS = (
+    Preset("paper settings", "OBS-Diff's own: 100 prompts, 25 steps, guidance 7, damping 0.01.",
+           {"sparsity": "0.1,0.2,0.3", "method": "obs", "num_prompts": "100", "steps": "25",
+            "guidance": "7", "damping": "0.01", "timestep_weights": "log_decrease",
+            "packages": "", "allocate": "uniform", "budget": "params"}),
+    Preset("quick look", "One size from few prompts and steps: to see that it runs, not how well.",
+           {"sparsity": "0.2", "method": "obs", "num_prompts": "16", "steps": "10",
+            "held_out": "0", "packages": "", "allocate": "uniform", "budget": "params"}),
+    Preset("overnight sweep", "Five sizes from one calibration with OBS-Diff's settings.",
+           {"sparsity": "0.1,0.2,0.3,0.4,0.5", "method": "obs", "num_prompts": "100",
+            "steps": "25", "guidance": "7", "damping": "0.01",
+            "timestep_weights": "log_decrease", "packages": "", "allocate": "uniform",
+            "budget": "params"}),
+)  # fmt: skip
+
+_OPTIONS = ("priority", "held", "window", "after", "max_runtime")
 _NUMBERS = {"num_prompts": int, "count": int, "seed": int, "steps": int, "size": int,
-            "guidance": float, "damping": float}  # fmt: skip
+            "guidance": float, "damping": float, "packages": int, "token_budget": int,
+            "held_out": int, "batch": int, "repeats": int, "warm_up": int,
+            "priority": int}  # fmt: skip
 _LEAST: dict[str, dict[str, Any]] = {
     "prune": {"kind": "prune"},
     "generate": {"kind": "generate", "prompts": ["a prompt"]},
     "compare": {"kind": "compare", "variants": ["1@10"]},
+    "bench": {"kind": "bench", "variants": ["1@10"]},
+    "export": {"kind": "export", "variant": "1@10", "format": "diffusers"},
+    "import": {"kind": "import", "file": "unet.pth"},
 }
+_NEEDED = {
+    ("compare", "variants"): "Choose at least one variant (Space marks it).",
+    ("bench", "variants"): "Choose at least one variant (Space marks it).",
+    ("export", "variant"): "Choose the variant to export.",
+    ("import", "file"): "Name the file to import.",
+}
+_CONTRADICTIONS = (("a budget is for", "budget"), ("allocation by loss", "allocate"),
+                   *((f"{key} is for method", key)
+                     for key in ("packages", "damping", "timestep_weights")))  # fmt: skip
+"""How sentences about two fields begin, and the field under which they stand."""
 
 
 def spec_data(kind: str, answers: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,13 +172,40 @@ def spec_data(kind: str, answers: Mapping[str, Any]) -> dict[str, Any]:
     data: dict[str, Any] = {"kind": kind}
     for field in FIELDS:
         value = answers.get(field.key)
-        if kind in field.kinds and field.key != "prompt_file" and value not in ("", None, [], ()):
+        asked = kind in field.kinds and field.key not in ("prompt_file", *_OPTIONS)
+        if asked and value not in ("", None, [], ()):
             data[field.key] = _typed(field.key, value)
     if "prompts" not in data and (path := answers.get("prompt_file")):
         first = data.get("num_prompts", specs.DEFAULT_PROMPTS.get(kind))
         wanted = first if isinstance(first, int) and first > 0 else None
         data["prompts"] = read_prompts(Path(path).expanduser(), wanted).prompts
     return data
+
+
+def options(answers: Mapping[str, Any]) -> JobOptions:
+    """When the job may run. Raises BadSpec."""
+    data = {key: answers[key] for key in _OPTIONS if answers.get(key) not in ("", None)}
+    if "held" in data:
+        data["held"] = data["held"] == "yes"
+    return job_options(data)
+
+
+def answers_of(spec: Mapping[str, Any], priority: int = 0) -> dict[str, Any]:
+    """What to answer to have this job again: text, or the marked variants."""
+    found: dict[str, Any] = {"priority": str(priority) if priority else ""}
+    for field in FIELDS:
+        value = spec.get(field.key)
+        if field.key in _OPTIONS or value is None or spec["kind"] not in field.kinds:
+            continue
+        if field.key == "prompts":
+            found[field.key] = "\n".join(one_line(prompt, limit=10_000) for prompt in value)
+        elif field.key == "variants":
+            found[field.key] = list(value)
+        elif isinstance(value, (list, tuple)):
+            found[field.key] = ",".join(f"{part}" for part in value)
+        else:
+            found[field.key] = str(value)
+    return found
 
 
 def _typed(key: str, value: Any) -> Any:
@@ -96,7 +224,7 @@ def fault(kind: str, key: str, value: Any) -> str:
     """The sentence under a field, "" when its answer is good. Each field is judged alone, so that a
     sentence stands under the field it is about."""
     if value in ("", None, [], ()):
-        return _missing(kind, key)
+        return _NEEDED.get((kind, key), "")
     if key == "prompt_file":
         return ""  # read in a thread when the job is queued
     if key == "model":
@@ -104,15 +232,12 @@ def fault(kind: str, key: str, value: Any) -> str:
     if key in _NUMBERS and isinstance(_typed(key, value), str):
         return "Write a whole number." if _NUMBERS[key] is int else "Write a number."
     try:
-        specs.parse({**_LEAST[kind], key: _typed(key, value)})
+        if key in _OPTIONS:
+            options({key: value})
+        elif key != "budget":  # which needs another field beside it
+            specs.parse({**_LEAST[kind], key: _typed(key, value)})
     except specs.BadSpec as err:
         return _about_field(str(err), key)
-    return ""
-
-
-def _missing(kind: str, key: str) -> str:
-    if (kind, key) == ("compare", "variants"):
-        return "Choose at least one variant (Space marks it)."
     return ""
 
 
@@ -125,14 +250,18 @@ def _about_field(words: str, key: str) -> str:
 
 
 def field_of(words: str) -> str | None:
-    """The field that a spec's sentence starts with, if it is one of ours."""
+    """The field that a spec's sentence is about, if it is one of ours."""
+    for begin, key in _CONTRADICTIONS:
+        if words.startswith(begin):
+            return key
     name = words.partition(":")[0].partition(".")[0]
     return name if name in {field.key for field in FIELDS} else None
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A variant that can be chosen: its id, and what is known about it."""
+    """A variant that can be chosen: its id, and what is known about it. `model` is what it was cut
+    from, "" where nobody has said."""
 
     id: str
     words: str
@@ -140,16 +269,22 @@ class Offer:
 
 
 def offers(jobs: Any) -> list[Offer]:
-    """Variants that prune jobs have made or are going to make, newest job first."""
+    """Variants that jobs have made and that are still there, and those that prune jobs are going to
+    make, newest job first. What an import makes is known once it has read its file."""
     found = []
     for job in sorted(jobs, key=lambda job: -job.id):
-        if job.kind != "prune" or job.state in ("failed", "cancelled", "skipped", "quarantined"):
+        if job.kind not in ("prune", "import") or job.state in (
+            "failed", "cancelled", "skipped", "quarantined"
+        ):  # fmt: skip
             continue
-        model = str(job.spec.get("model"))
+        model = str(job.spec.get("model") or job.spec.get("base") or "")
         ready = job.state == "succeeded"
-        for level in job.spec.get("sparsity") or ():
-            share, by = specs.percent(level), job.spec["method"]
-            words = f"{share} % of {specs.short_model(model)} by {by}"
+        made = (job.result or {}).get("variants") if ready else None
+        levels = job.spec.get("sparsity") or () if made is None else [v["sparsity"] for v in made]
+        for level in levels:
+            by = job.spec.get("method") or "import"
+            of = specs.short_model(model) or "an unknown model"
+            words = f"{specs.percent(level)} % of {of} by {by}"
             if not ready:
                 words += f", once job {job.id} is done"
             found.append(Offer(specs.variant_id(job.id, level), words, model))

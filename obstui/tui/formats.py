@@ -93,6 +93,11 @@ def when(at: float, now: float) -> str:
     return f"{moment.day} {moment:%b}"
 
 
+def time_of_day(at: float) -> str:
+    """ "21:38", for what lies within a day."""
+    return f"{dt.datetime.fromtimestamp(at):%H:%M}"
+
+
 def whole(value: object) -> str:
     """A count with separators, a dash where there is none."""
     return f"{value:,}" if isinstance(value, int) else "–"

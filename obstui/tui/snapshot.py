@@ -19,25 +19,37 @@ async def svg(
     size: tuple[int, int] = (120, 36),
     watch: int | None = None,
     opened: bool = False,
+    place: str | None = None,
+    theme: str = "",
     steer: Callable[[Pilot[None]], Awaitable[Any]] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> str:
-    """The queue (or, `opened`, the screen of job `watch`) at `size` cells. Starts no worker.
+    """The queue (or, `opened`, the screen of job `watch`; or another `place`) at `size` cells, in
+    a theme. Starts no worker and remembers nothing.
 
     `steer` may press keys before the picture is taken.
     """
     from obstui.tui.app import Dashboard
+    from obstui.tui.appearance import Appearance
+    from obstui.tui.remembered import Remembered
 
-    app = Dashboard(paths, watch=watch, clock=clock, start_worker=None)
+    looks = Appearance(theme=theme)
+    app = Dashboard(paths, watch=watch, clock=clock, start_worker=None, appearance=looks)
+    app.remembered = Remembered(None)
     async with app.run_test(size=size, notifications=False) as pilot:
         await settled(app, pilot)
         if opened and watch is not None:
             app.open_job(watch)
             await settled(app, pilot)
+        if place is not None:
+            await app.action_go(place)
+            await settled(app, pilot)
         if steer is not None:
             await steer(pilot)
             await settled(app, pilot)
-        return app.export_screenshot(simplify=True)
+        picture = app.export_screenshot(simplify=True)
+    # Not every renderer knows the stylesheet's white-space.
+    return picture.replace("<svg ", '<svg xml:space="preserve" ', 1)
 
 
 async def settled(app: Dashboard, pilot: Pilot[None]) -> None:

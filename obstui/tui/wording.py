@@ -9,7 +9,7 @@ from obstui.text import one_line
 from obstui.tui import formats
 
 if TYPE_CHECKING:
-    from obstui.store import JobView
+    from obstui.store import JobView, SweepView
 
 _NEXT_STEP = {
     "oom_gpu": "Queue it with a smaller size or fewer prompts.",
@@ -25,7 +25,7 @@ _NEXT_STEP = {
 def spec_facts(job: JobView) -> str:
     """What was asked for, on one line."""
     spec = job.spec
-    parts = [one_line(spec.get("model", "")).rstrip("/").rsplit("/", 1)[-1]]
+    parts = [model_brief(job)]
     if job.kind == "prune":
         levels = ", ".join(f"{float(s) * 100:g}" for s in spec.get("sparsity") or ())
         parts += [f"{levels} %", str(spec.get("method"))]
@@ -35,7 +35,9 @@ def spec_facts(job: JobView) -> str:
         parts.append("against " + ", ".join(str(v) for v in spec["variants"]))
     prompts = spec.get("prompts") or ()
     amount = len(prompts) or spec.get("num_prompts")
-    parts.append("1 prompt" if amount == 1 else f"{amount} prompts")
+    if amount:
+        parts.append("1 prompt" if amount == 1 else f"{amount} prompts")
+    parts += [f"as {spec['format']}"] if spec.get("format") else []
     parts += [f"{key} {spec[key]}" for key in ("steps", "seed") if spec.get(key) is not None]
     return one_line(" · ".join(part for part in parts if part), limit=300)
 
@@ -62,10 +64,67 @@ def outcome(job: JobView) -> str:
     return ""
 
 
+def blocked_brief(job: JobView, now: float) -> str:
+    """What a queued job waits for, shorter than its sentence where that can be."""
+    from obstui.windows import is_open, opens_at
+
+    if job.blocked and job.window is not None and not is_open(job.window, now):
+        return f"starts {formats.time_of_day(opens_at(job.window, now))}"
+    return one_line(job.blocked or "", limit=300)
+
+
+def sweep_brief(sweep: SweepView | None) -> str:
+    """ "3 · 4/9": the sweep, and how many of its jobs are over."""
+    if sweep is None:
+        return ""
+    over = sum(sweep.counts.get(state, 0) for state in _OVER)
+    return f"{sweep.id} · {over}/{sum(sweep.counts.values())}"
+
+
+def sweep_words(sweep: SweepView) -> str:
+    """ "sweep 3, 4 of 9 jobs done, 1 failed"."""
+    total, counts = sum(sweep.counts.values()), sweep.counts
+    name = one_line(sweep.name, limit=40)
+    words = f"sweep {sweep.id}{f' {name}' if name else ''}: "
+    words += f"{counts.get('succeeded', 0)} of {_amount(total, 'job')} done"
+    failed = counts.get("failed", 0) + counts.get("quarantined", 0)
+    return f"{words}, {failed} failed" if failed else words
+
+
+def model_brief(job: JobView) -> str:
+    """The model's name without where it lies."""
+    source = job.spec.get("model") or job.spec.get("file") or ""
+    return one_line(source, limit=200).rstrip("/").rsplit("/", 1)[-1]
+
+
+_OVER = ("succeeded", "failed", "cancelled", "skipped", "quarantined")
+
+
+def best_result(job: JobView) -> str:
+    """What of a finished job's figures one compares: the smallest variant's parameters, the
+    highest similarity, the largest speed-up."""
+    result = job.result or {}
+    if variants := result.get("variants"):
+        least = min(variants, key=lambda v: v["params"])
+        change = formats.change(least["params"], least.get("dense_params") or 0)
+        return f"{formats.params(int(least['params']))} {change}".rstrip()
+    similar = [m["ssim"] for m in result.get("models") or () if m.get("ssim") is not None]
+    if similar:
+        return f"SSIM ≤ {max(similar):.3f}"
+    steps = [row["step_ms"] for row in result.get("latency") or () if row.get("step_ms")]
+    if len(steps) > 1:
+        return f"{steps[0] / min(steps):.2f}x faster"
+    return _result_words(job.kind, result)
+
+
 def _result_words(kind: str, result: Mapping[str, Any]) -> str:
-    if kind == "prune":
+    if kind in ("prune", "import"):
         variants = result.get("variants") or ()
         return _amount(len(variants), "variant")
+    if kind == "export":
+        return one_line((result.get("export") or {}).get("folder", ""), limit=300)
+    if kind == "bench":
+        return _amount(len(result.get("latency") or ()), "model")
     if kind == "generate":
         return _amount(len(result.get("images") or ()), "picture")
     if kind == "compare":

@@ -43,6 +43,12 @@ def paths() -> Iterator[Paths]:
         yield Paths(home, home / "jobs.db").ensure()
 
 
+@pytest.fixture(autouse=True)
+def steady_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dashboard shows what is free on the disk: in pictures it is always the same."""
+    monkeypatch.setattr("obstui.tui.machine.free_bytes", lambda folder: 812 << 30)
+
+
 @pytest.fixture
 def store(paths: Paths, clock: Clock) -> Iterator[Store]:
     with Store.open(paths, clock=clock) as store:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from obstui.config import Paths
+from obstui.tui.facts import Sample
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.picture import PictureScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.widgets.layer_map import LayerMap, plan
-from obstui.tui.widgets.log_tail import LogTail
+from obstui.tui.widgets.log_view import LogLines, LogView
 from obstui.tui.widgets.picture import Picture, PictureRow
+from obstui.tui.widgets.result_tables import result_text
 from obstui.tui.widgets.still import Still
 from obstui.tui.widgets.target_table import TargetTable
+from obstui.tui.widgets.telemetry import Span, telemetry
 from tests.obstui import tui_store
 from tests.obstui.tui_pilot import opened, until
 
@@ -68,11 +74,11 @@ async def test_the_targets_tab_has_a_row_for_each(busy: tui_store.Scene) -> None
     async with opened(busy.paths, watch=1) as (app, pilot):
         await pilot.press("enter")
         await until(pilot, lambda: app.screen.query_one(TargetTable).row_count == 33)
-        await pilot.press("2")
+        await pilot.press("A")
         assert app.focused is app.screen.query_one(TargetTable)
-        await pilot.press("t")
-        assert app.focused is app.screen.query_one("#log", LogTail)
-        assert "wrote 3 variants" in app.screen.query_one("#log", LogTail).lines
+        await pilot.press("t", "t")
+        assert app.focused is app.screen.query_one(LogLines)
+        assert "wrote 3 variants" in app.screen.query_one("#log", LogView).lines
 
 
 async def test_a_comparison_shows_a_column_for_each_model_and_steps_through_prompts(
@@ -146,7 +152,7 @@ async def test_hostile_text_is_plain_text_everywhere(paths: Paths) -> None:
     scene.store.append(claim, [("image_saved", image)])
     scene.finish(claim, "failed", reason="exit_code", error=HOSTILE)
     async with opened(paths, watch=job.id, size=(160, 50)) as (app, pilot):
-        for keys in ((), ("enter",), ("3",)):
+        for keys in ((), ("enter",), ("S",), ("L",)):
             await pilot.press(*keys)
             await pilot.pause()
             await until(pilot, lambda: app.up_to_date)
@@ -158,7 +164,7 @@ async def test_hostile_text_is_plain_text_everywhere(paths: Paths) -> None:
             assert "\u202e" not in screen
             assert "owned" not in screen
             assert "[bold red]x[/]" in screen, "markup is shown, not obeyed"
-        assert app.screen.query_one("#log", LogTail).lines[1:] == ("second", "third")
+        assert app.screen.query_one("#log", LogView).lines[1:] == ("second", "third")
     scene.close()
 
 
@@ -194,3 +200,205 @@ async def test_a_job_that_vanishes_is_said_so(busy: tui_store.Scene) -> None:
         busy.store.remove(4)
         await until(pilot, lambda: "not in the store" in shown(app, "#job-head"))
         assert not app.screen.query_one(LayerMap).targets
+
+
+def night(home: Path, *, finished: bool = True) -> tuple[tui_store.Scene, tui_store.Claim]:
+    """A prune of SDXL on a card, with samples, rounds, held-out errors and a long log."""
+    scene = tui_store.Scene(home)
+    scene.queue("prune", sparsity=(0.1, 0.3), packages=2, damping=0.02)
+    claim = scene.start()
+    found = tui_store.targets(tui_store.SDXL_STAGES)
+    scene.store.append(claim, [("targets_found", {"targets": found})])
+    scene.log(claim, "".join(f"line {n} {'x' * (n % 7) * 30}\n" for n in range(120)))
+    for first, count in ((0, 105), (105, 105)):
+        scene.store.append(claim, [("round_begun", {"first": first, "count": count})])
+        scene.phase(claim, "calibrate", 50, "passes")
+        for step in range(10):
+            sample(scene, claim, 6 + step, done=5 * step)
+        scene.phase(claim, "solve", count, "targets")
+        for start in range(first, first + count, 15):
+            solved = [tui_store.solved(t, (0.1, 0.3)) for t in found[start : start + 15]]
+            scene.store.append(claim, [("target_solved", fact) for fact in solved])
+            sample(scene, claim, 20, done=start - first + 15)
+    errors = {target["name"]: 0.077 for target in found}
+    held_out = {"sparsity": 0.3, "noise": 0.01, "error": errors}
+    scene.store.append(claim, [("held_out_measured", held_out)])
+    long = "The calibration of this model is short of tokens in its widest layers. " * 4
+    scene.store.append(claim, [("note", {"text": f"first. {long}"}), ("note", {"text": long})])
+    if finished:
+        scene.finish(claim, "succeeded", result={"variants": []})
+    return scene, claim
+
+
+def sample(scene: tui_store.Scene, claim: tui_store.Claim, gib: int, **more: object) -> None:
+    scene.now += 60
+    payload = {"device": "cuda", "now": gib << 30, "high": (gib + 1) << 30, "peak": 21 << 30,
+               "total": 24 << 30, "utilisation": 97, "power": 312,
+               "temperature": 67, **more}  # fmt: skip
+    scene.store.append(claim, [("sample", payload)])
+
+
+async def test_a_finished_job_is_replayed_and_left_at_its_end(paths: Paths) -> None:
+    scene, _ = night(paths.home)
+    async with opened(paths, watch=1, size=(120, 40)) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: "210 of 210 solved" in shown(app, "#job-legend"))
+        assert "VRAM" in shown(app, "#job-memory")
+        assert "97 %  312 W  67 °C" in shown(app, "#job-memory")
+        await pilot.press("{", "{")  # the second solve, then its calibration
+        await until(pilot, lambda: "105 of 210 solved" in shown(app, "#job-legend"))
+        assert "○ 105 calibrating" in shown(app, "#job-legend")
+        assert "calibrate 0 of 50" in shown(app, "#job-status")
+        assert "(+17 min)" in shown(app, "#job-status")
+        await pilot.press("]", "]")
+        await until(pilot, lambda: "calibrate 5 of 50" in shown(app, "#job-status"))
+        assert "7.0 of 24.0 GiB" in shown(app, "#job-memory")
+        await pilot.press("{", "{", "{")
+        await until(pilot, lambda: "0 of 210 solved" in shown(app, "#job-legend"))
+        await pilot.press("space")
+        await until(pilot, lambda: "210 of 210 solved" in shown(app, "#job-legend"))
+        await pilot.press("escape")
+        await until(pilot, lambda: "succeeded" in shown(app, "#job-status"))
+        assert isinstance(app.screen, JobScreen)
+        await pilot.press("escape")
+        assert isinstance(app.screen, QueueScreen)
+    scene.close()
+
+
+async def test_a_target_tells_its_held_out_error(paths: Paths) -> None:
+    scene, _ = night(paths.home)
+    async with opened(paths, watch=1, size=(120, 40)) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: "held-out 0.0770" in shown(app, "#job-pointed"))
+        await pilot.press("v")
+        await until(pilot, lambda: "held-out" not in shown(app, "#job-pointed"))
+    scene.close()
+
+
+async def test_settings_tell_what_was_set_and_all_notes(paths: Paths) -> None:
+    scene, _ = night(paths.home)
+    async with opened(paths, watch=1) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: "S: all 2 notes" in shown(app, "#job-note"))
+        await pilot.press("S")
+        words = shown(app, "#job-settings")
+        chosen, usual = words.split("As usual")
+        assert "first. The calibration" in words
+        assert "10 %, 30 %" in chosen
+        assert "0.02" in chosen
+        assert "packages" in chosen
+        assert "timestep weights" in usual
+        assert "1  succeeded" in words
+    scene.close()
+
+
+async def test_the_log_stops_when_one_scrolls_up_and_tells_what_came(paths: Paths) -> None:
+    scene, claim = night(paths.home, finished=False)
+    path = paths.log(claim.ulid, 1)
+    async with opened(paths, watch=1) as (app, pilot):
+        await pilot.press("enter", "L")
+        view = app.screen.query_one(LogView)
+        await until(pilot, lambda: len(view.lines) == 120)
+        await pilot.press("k")
+        with path.open("a") as file:
+            file.write("one more\nand another\n")
+        await until(pilot, lambda: "2 new lines" in shown(app, "#log-foot"))
+        assert len(view.lines) == 120, "what is read stays where it is"
+        await pilot.press("f")
+        await until(pilot, lambda: "following" in shown(app, "#log-foot"))
+        assert view.lines[-1] == "and another"
+    scene.close()
+
+
+async def test_the_log_is_searched_wrapped_and_copied(paths: Paths) -> None:
+    scene, _ = night(paths.home)
+    async with opened(paths, watch=1) as (app, pilot):
+        await pilot.press("enter", "L")
+        view = app.screen.query_one(LogView)
+        await until(pilot, lambda: len(view.lines) == 120)
+        await pilot.press("slash", *"LINE", "space", "1", "1", "enter")
+        await until(pilot, lambda: "11 of 11" in shown(app, "#log-foot"))
+        await pilot.press("n")
+        await until(pilot, lambda: "1 of 11" in shown(app, "#log-foot"))
+        assert view.lines[view.body.hit or 0].startswith("line 11 ")
+        await pilot.press("y")
+        assert app.clipboard.startswith("line 11 x")
+        rows = view.body.virtual_size.height
+        await pilot.press("w")
+        await until(pilot, lambda: view.body.virtual_size.height > rows)
+    scene.close()
+
+
+async def test_an_earlier_attempt_has_its_own_log_and_story(paths: Paths) -> None:
+    scene, claim = night(paths.home, finished=False)
+    scene.finish(claim, "queued", reason="worker_lost")
+    again = scene.start()
+    scene.log(again, "the second attempt\n")
+    async with opened(paths, watch=1) as (app, pilot):
+        await pilot.press("enter", "L")
+        view = app.screen.query_one(LogView)
+        await until(pilot, lambda: view.lines == ("the second attempt",))
+        await pilot.press("a")
+        await until(pilot, lambda: len(view.lines) == 120)
+        assert "attempt 1 of 2" in shown(app, "#job-tabs")
+        await pilot.press("a")
+        await until(pilot, lambda: view.lines == ("the second attempt",))
+    scene.close()
+
+
+async def test_a_picture_being_made_is_shown_and_renewed(paths: Paths) -> None:
+    scene = tui_store.Scene(paths.home)
+    scene.queue("generate", prompts=["a fox"])
+    claim = scene.start()
+    path = paths.output(claim.ulid) / "preview.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def say(step: int, colour: str) -> None:
+        Image.new("RGB", (16, 16), colour).save(path)
+        progress = {"phase": "generate", "done": step, "total": 30, "unit": "step",
+                    "detail": f"image 1 of 1, step {step}/30", "preview": str(path)}  # fmt: skip
+        scene.store.progress(claim, progress)
+
+    def colour() -> str:
+        picture = app.screen.query(Picture).first()
+        styles = [s.style for s in picture.render_line(picture.size.height // 2) if s.style]
+        return " ".join(str(style) for style in styles)
+
+    say(5, "#ff0000")
+    async with opened(paths, watch=1, size=(120, 40)) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.query(Picture) and "#ff0000" in colour())
+        say(9, "#0000ff")
+        await until(pilot, lambda: "#0000ff" in colour())
+    scene.close()
+
+
+def test_results_of_a_bench_and_of_an_export_are_told() -> None:
+    row = {"model": "dense", "sparsity": 0.0, "params": 5_000_000, "ideal": 1.0, "step_ms": 20.0,
+           "step_ms_low": 19.0, "step_ms_high": 22.0, "image_s": 1.0,
+           "peak_bytes": None}  # fmt: skip
+    pruned = {**row, "model": "1@30", "sparsity": 0.3, "step_ms": 16.0, "ideal": 1.4}
+    words = result_text("bench", {"latency": [row, pruned]}, 100).plain
+    assert "1.25 ×" in words
+    assert "19.0–22.0" in words
+    assert "VRAM" not in words
+    files = [{"name": "unet/model.safetensors", "sha256": "ab" * 32, "size_bytes": 1 << 20}]
+    export = {"variant": "1@30", "format": "pth", "folder": "/out/x", "params": 4_000_000,
+              "size_bytes": 1 << 20, "files": files}  # fmt: skip
+    words = result_text("export", {"export": export}, 80).plain
+    assert "1@30 as pth, 4.0 M parameters" in words
+    assert "/out/x" in words
+    assert "unet/model.safetensors" in words
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+def test_the_strip_fits_and_says_what_nobody_measured(width: int) -> None:
+    bare = Sample(at=30.0, device="cuda", now=1 << 30, high=2 << 30, peak=2 << 30, total=24 << 30)
+    lines = telemetry([bare], Span(0, 60, 45), width, forecast=3 << 30).plain.split("\n")
+    assert max(len(line) for line in lines) <= width
+    assert lines[0].rstrip("·").endswith("▁")
+    assert "no NVML reading" in lines[1]
+    host = telemetry([replace(bare, device="cpu")], Span(0, 60, 45), width).plain
+    assert host.startswith("RAM ")
+    assert "of this process" in host
+    assert "%" not in host

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.widgets import Input, Select, SelectionList, TextArea
 
+from obstui import specs
 from obstui.config import Paths
 from obstui.store import Reader
 from obstui.tui import form
-from obstui.tui.screens.new_job import NewJobScreen
+from obstui.tui.screens.new_job import NewJobScreen, variant_choices
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_store
@@ -144,3 +146,115 @@ def test_each_field_is_judged_alone(kind: str, key: str, value: str, words: str)
     said = form.fault(kind, key, value)
     assert (words in said) if words else said == ""
     assert key not in said
+
+
+def shown(app: object, name: str) -> str:
+    return app.screen.query_one(name, Still).text  # type: ignore[attr-defined]
+
+
+async def test_the_plan_follows_what_is_written(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths, size=(160, 50)) as (app, pilot):
+        await pilot.press("n")
+        await until(pilot, lambda: "30 %" in shown(app, "#plan-lines"))
+        before = shown(app, "#plan-lines")
+        assert all(word in before for word in ("VRAM", "calibrate", "solve", "variants", "8.2 M"))
+        assert "as 1 before it took" in before
+        app.screen.query_one("#answer-sparsity", Input).value = "0.45"
+        await until(pilot, lambda: "45 %" in shown(app, "#plan-lines"))
+        assert "30 %" not in shown(app, "#plan-lines")
+        app.screen.query_one("#answer-model", Input).value = str(scene.paths.home)
+        await until(pilot, lambda: shown(app, "#summary").startswith("No plan"))
+        assert "45 %" not in shown(app, "#plan-lines")
+
+
+async def test_fields_that_contradict_each_other_are_named_under_one(
+    scene: tui_store.Scene,
+) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n", "ctrl+o")
+        app.screen.query_one("#answer-budget", Select).value = "flops"
+        await until(pilot, lambda: "give both, or neither" in fault(app, "budget"))
+        app.screen.query_one("#answer-allocate", Select).value = "loss"
+        await until(pilot, lambda: not fault(app, "budget"))
+
+
+async def test_a_preset_fills_the_fields_and_says_what_it_is(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        app.screen.query_one("#preset", Select).value = "paper settings"
+        await until(pilot, lambda: app.screen.query_one("#answer-steps", Input).value == "25")
+        assert app.screen.query_one("#answer-num_prompts", Input).value == "100"
+        assert "OBS-Diff" in shown(app, "#help")
+
+
+async def test_a_job_is_queued_by_keys_only_and_held(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n", "tab", "tab", *"keys")
+        assert "queue calls the job" in shown(app, "#help")
+        await pilot.press("tab", "tab", "home", "shift+end", "delete", *"0.3", "ctrl+o")
+        app.screen.query_one("#answer-priority").focus()
+        await pilot.press("2", "tab", "down", "down", "enter", "ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+    with Reader.open(scene.paths) as reader:
+        job = reader.jobs()[0]
+    assert (job.name, job.spec["sparsity"], job.priority, job.state) == ("keys", [0.3], 2, "held")
+
+
+@pytest.mark.parametrize("preset", form.PRESETS, ids=lambda preset: preset.name)
+def test_every_preset_is_a_job(preset: form.Preset) -> None:
+    specs.parse(form.spec_data("prune", preset.answers))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"kind": "prune", "sparsity": [0.1, 0.35], "packages": 3, "prompts": ["a, b", "c"]},
+        {"kind": "prune", "allocate": "loss", "budget": "flops", "seed": 9, "held_out": 0},
+        {"kind": "generate", "prompts": ["a fox"], "seeds": [3, 1], "scheduler": "euler",
+         "guidance": 3.5, "variant": "1@30"},
+        {"kind": "compare", "variants": ["1@10", "1@30"], "negative": "blur", "size": 512},
+        {"kind": "bench", "variants": ["1@10"], "repeats": 3, "warm_up": 0},
+        {"kind": "export", "variant": "1@10", "format": "pth", "to": "/tmp/x"},
+        {"kind": "import", "file": "/tmp/unet.pth", "base": "demo"},
+    ],
+    ids=lambda data: data["kind"],
+)  # fmt: skip
+def test_a_job_can_be_asked_for_again(data: dict[str, Any]) -> None:
+    spec = specs.parse(data)
+    answers = form.answers_of(spec.model_dump(mode="json"))
+    assert specs.parse(form.spec_data(spec.kind, answers)) == spec
+
+
+async def test_a_form_begins_with_the_answers_of_an_old_job(scene: tui_store.Scene) -> None:
+    tui_store.compare_finished(scene, 1)
+    async with opened(scene.paths) as (app, pilot):
+        app.new_job(app.snapshot.job(2))
+        await until(pilot, lambda: isinstance(app.screen, NewJobScreen))
+        choices = app.screen.query_one("#answer-variants", SelectionList)
+        await until(pilot, lambda: sorted(choices.selected) == ["1@10", "1@30", "1@50"])
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+    with Reader.open(scene.paths) as reader:
+        again, first = reader.job(3), reader.job(2)
+    assert again.spec == first.spec
+
+
+def test_imported_variants_are_offered_and_removed_ones_are_not(tmp_path: Path) -> None:
+    scene = tui_store.Scene(tmp_path)
+    scene.queue("prune", sparsity=[0.1, 0.3])
+    left = {"id": "1@30", "sparsity": 0.3, "path": str(tmp_path)}
+    scene.finish(scene.start(), "succeeded", result={"variants": [left]})
+    for base in ("demo", None):
+        scene.queue("import", file="/unet.pth", base=base)
+        made = {"id": "0@20", "sparsity": 0.2, "path": str(tmp_path)}
+        scene.finish(scene.start(), "succeeded", result={"variants": [made]})
+    scene.queue("import", file="/unet.pth", base="demo")
+    with Reader.open(scene.paths) as reader:
+        offers = form.offers(reader.jobs())
+    assert [(offer.id, offer.model) for offer in offers] == [
+        ("3@20", ""), ("2@20", "demo"), ("1@30", "demo"),
+    ]  # fmt: skip
+    assert "20 % of demo by import" in offers[1].words
+    assert len(list(variant_choices(offers, "demo"))) == 3
+    assert [choice.value for choice in variant_choices(offers, "owner/sdxl")] == ["3@20"]
+    scene.close()

@@ -190,7 +190,7 @@ async def test_every_action_is_in_the_palette_and_in_the_help(busy: tui_store.Sc
 
     async with opened(busy.paths) as (app, pilot):
         named = {command.title for command in app.get_system_commands(app.screen)}
-        listed = {words for _, words, _ in key_lines(app.screen)}
+        listed = {line.words for line in key_lines(app.screen)}
         assert {"Open", "Cancel", "Pause/resume", "New job", "Quit", "Keys"} <= named & listed
         for active in app.screen.active_bindings.values():
             if active.binding.id:

@@ -176,7 +176,8 @@ def compare_finished(scene: Scene, prune: int, levels: tuple[float, ...] = (0.1,
              "params": int(5_812_400 * (1 - 0.55 * x)), "size_bytes": int(11_700_000 * (1 - x / 2)),
              "latency": 0.41 - 0.2 * x, "psnr": 31.2 - 20 * x if x else None,
              "ssim": 0.99 - 0.3 * x if x else None, "latent_distance": x * x if x else None,
-             "attributes": 0.98 - 0.4 * x}
+             "attributes": 0.98 - 0.4 * x,
+             "apart": {"0": [31.2 - 20 * x, 0.99 - 0.3 * x, x * x]} if x else {}}
         )  # fmt: skip
     scene.now += 30
     scene.store.append(claim, [("image_saved", image) for image in images])

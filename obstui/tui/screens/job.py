@@ -2,49 +2,81 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
+from textual.timer import Timer
 from textual.widgets import ContentSwitcher, DataTable
 
+from obstui.text import one_line
 from obstui.tui import images
+from obstui.tui.replay import Replay
 from obstui.tui.screens.job_acts import JobActs
-from obstui.tui.shots import ShotRow, rows_of_shots
+from obstui.tui.shots import PER_ROW, ShotRow, picture_at, rows_of_shots
 from obstui.tui.theme import style
 from obstui.tui.widgets import job_lines
-from obstui.tui.widgets.bars import memory_line
+from obstui.tui.widgets.asked import asked_text
 from obstui.tui.widgets.layer_map import LayerMap
 from obstui.tui.widgets.log_tail import LogTail
-from obstui.tui.widgets.picture import PictureRow
-from obstui.tui.widgets.result_tables import models_text, result_text
+from obstui.tui.widgets.log_view import LogLines, LogView
+from obstui.tui.widgets.picture import Picture, PictureRow, Shot
+from obstui.tui.widgets.result_tables import latency_text, models_text, result_text
 from obstui.tui.widgets.still import Still
 from obstui.tui.widgets.target_table import TargetTable, target_words
+from obstui.tui.widgets.telemetry import Span, live_span, newest, telemetry
+from obstui.tui.widgets.time_line import replay_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from obstui.store import JobView
     from obstui.tui.facts import JobFacts
     from obstui.tui.follow import Snapshot
 
-TABS = ("overview", "targets", "log")
+TABS = {"overview": ("O", "Overview"), "targets": ("A", "All targets"),
+        "settings": ("S", "Settings"), "log": ("L", "Log")}  # fmt: skip
+"""The key and the label of each."""
+
+PLAY_EVERY = 0.25
+PLAY_STEPS = 80  # a story is played in twenty seconds
 
 
 class JobScreen(JobActs[None]):
-    """Follows one job; leaves on Escape. Keys 1, 2, 3 change what the lower part shows."""
+    """Follows one job, or goes through its story; leaves on Escape. O, A, S and L change what the
+    lower part shows."""
 
     CSS_PATH = "job.tcss"
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,backspace", "back", "Back", id="job.back", tooltip="Back to the queue"),
-        Binding("1", "tab('overview')", "Overview", id="job.overview", show=False,
+        Binding("O", "tab('overview')", "Overview", id="job.overview", show=False,
                 tooltip="The layers, results and pictures"),
-        Binding("2", "tab('targets')", "Targets", id="job.targets", show=False,
+        Binding("A", "tab('targets')", "All targets", id="job.targets", show=False,
                 tooltip="Every target with its kept units and errors"),
-        Binding("3", "tab('log')", "Log", id="job.log", show=False, tooltip="The job's log"),
-        Binding("t", "next_tab", "Next tab", id="job.tab", tooltip="Go to the next of the three"),
+        Binding("S", "tab('settings')", "Settings", id="job.settings", show=False,
+                tooltip="What the job was asked to do, its notes and its attempts"),
+        Binding("L", "tab('log')", "Log", id="job.log", show=False, tooltip="The job's log"),
+        Binding("t", "next_tab", "Next tab", id="job.tab", show=False,
+                tooltip="Go to the next part"),
+        Binding("a", "attempt", "Attempt", id="job.attempt",
+                tooltip="The story and the log of the attempt before"),
+        Binding("left_square_bracket", "replay(-1)", "Replay", id="job.replay-back",
+                key_display="[", tooltip="Go back through what the job recorded"),
+        Binding("right_square_bracket", "replay(1)", "On", id="job.replay-on", show=False,
+                key_display="]", tooltip="Replay: on to the next thing recorded"),
+        Binding("left_curly_bracket", "replay_phase(-1)", "Phase before", id="job.phase-back",
+                show=False, key_display="{", tooltip="Replay: to the beginning of the phase"),
+        Binding("right_curly_bracket", "replay_phase(1)", "Next phase", id="job.phase-on",
+                show=False, key_display="}", tooltip="Replay: to the next phase"),
+        Binding("space", "play", "Play", id="job.play", show=False,
+                tooltip="Replay: play the story, or stop"),
+        Binding("end", "replay_end", "To the end", id="job.replay-end", show=False,
+                tooltip="End the replay"),
         Binding("left,h", "column(-1)", "Picture before", id="job.left", show=False,
                 tooltip="Mark the picture to the left"),
         Binding("right,l", "column(1)", "Picture after", id="job.right", show=False,
@@ -55,6 +87,8 @@ class JobScreen(JobActs[None]):
                 tooltip="The pictures of the next prompt"),
         Binding("enter", "picture", "Enlarge", id="job.picture",
                 tooltip="The marked picture, as large as it fits"),
+        Binding("b", "ab", "A/B", id="job.ab",
+                tooltip="The marked picture against another model's: flip, difference, distances"),
         Binding("i", "image_mode", "Image mode", id="job.images",
                 tooltip="Half-blocks, letters or no pictures"),
     ]  # fmt: skip
@@ -66,6 +100,9 @@ class JobScreen(JobActs[None]):
         self._row = self._column = 0
         self._mode = images.MODES[0]
         self._rows: list[ShotRow] = []
+        self._attempt: int | None = None
+        self._replay: Replay | None = None
+        self._playing: Timer | None = None
 
     # -- what there is -----------------------------------------------------------------------
 
@@ -85,20 +122,29 @@ class JobScreen(JobActs[None]):
                 tail.can_focus = False
                 yield tail
             yield TargetTable(id="targets")
-            yield LogTail(id="log")
+            with VerticalScroll(id="settings"):
+                yield Still(id="job-settings")
+            yield LogView(id="log")
+
+    def on_mount(self) -> None:
+        self._mode = self.dashboard.pictures.grid
 
     @property
     def selected_job(self) -> JobView | None:
         return self.dashboard.snapshot.job(self.job_id)
 
     def ask_follower(self) -> None:
-        self.dashboard.follow(self.job_id, open_job=True)
+        self.dashboard.follow(self.job_id, open_job=True, attempt=self._attempt)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("column", "row", "picture", "image_mode"):
+        if action in ("column", "row", "picture", "ab", "image_mode"):
             return bool(self._rows) and self._tab == "overview"
         if parameters == ("targets",):
             return self._has_targets
+        if action in ("play", "replay_end"):
+            return self._replay is not None
+        if action == "attempt":
+            return (job := self.selected_job) is not None and job.attempt > 1
         return super().check_action(action, parameters)
 
     @property
@@ -118,6 +164,9 @@ class JobScreen(JobActs[None]):
             self._still("head").show(Text(words, style("muted")))
             return
         facts = snapshot.facts if snapshot.focus == job.id else None
+        if self._replay is not None:
+            facts = self._replay.then
+            job = replace(job, result=None)  # the pictures of then, not those of the end
         self._show_facts(job, snapshot, facts, width)
         self._show_layers(job, facts)
         self._still("result").show(self._result(job, facts, width))
@@ -135,35 +184,75 @@ class JobScreen(JobActs[None]):
         app = self.dashboard
         self._still("head").show(job_lines.headline(job, snapshot.title(job), width))
         self._still("asked").show(job_lines.asked(job, width))
-        status = job_lines.status(job, snapshot, app.clock(), width, readonly=app.readonly)
+        if self._replay is not None and facts is not None:
+            playing = self._playing is not None
+            status = replay_lines(self._replay, facts, width, playing=playing)
+        else:
+            status = job_lines.status(job, snapshot, app.clock(), width, readonly=app.readonly)
         self._still("status").show(status)
-        memory = (job.progress or {}).get("memory")
-        self._still("memory").show(memory_line(memory, width) if job.live else "")
-        note = facts.notes[-1] if facts and facts.notes else ""
-        self._still("note").show(Text(f"Note: {note}", style("warn")) if note else "")
+        self._still("memory").show(self._telemetry(job, snapshot, facts, width))
+        notes = facts.notes if facts else ()
+        self._still("note").show(_note(notes, width))
+        self._still("settings").show(asked_text(job, snapshot.attempts, notes, app.clock()))
+
+    def _telemetry(
+        self, job: JobView, snapshot: Snapshot, facts: JobFacts | None, width: int
+    ) -> Text:
+        if facts is None or facts.began is None or facts.ended is None:
+            return Text()
+        samples = facts.samples
+        if self._replay is not None:
+            span = Span(self._replay.began, self._replay.ended, self._replay.at)
+        elif job.live and facts.attempt == job.attempt:
+            now = self.dashboard.clock()
+            span = live_span(facts.began, now)
+            if (latest := newest(job.progress, now)) is not None:
+                samples = (*samples, latest)
+        else:
+            span = Span(facts.began, facts.ended, facts.ended)
+        return telemetry(samples, span, width, forecast=facts.forecast or snapshot.forecast)
 
     def _result(self, job: JobView, facts: JobFacts | None, width: int) -> Text:
-        if job.live and facts and facts.models:
+        if (job.live or self._replay) and facts and facts.models:
             return models_text(facts.models, width)
+        if (job.live or self._replay) and facts and facts.latency:
+            return latency_text(facts.latency, width)
         return result_text(job.kind, job.result, width)
 
     def _show_layers(self, job: JobView, facts: JobFacts | None) -> None:
         layers = self.query_one(LayerMap)
         first = not layers.targets
-        layers.show(facts, str((job.progress or {}).get("detail") or "") if job.live else "")
+        live = job.live and self._replay is None
+        layers.show(facts, str((job.progress or {}).get("detail") or "") if live else "")
         self.query_one(TargetTable).show(facts)
-        self._still("legend").show(layers.legend() if layers.targets else "")
+        self._pointed()
         if first and layers.targets and self._tab == "overview":
             layers.focus()
 
     async def _show_pictures(self, job: JobView, facts: JobFacts | None) -> None:
         at_end = self._row >= len(self._rows) - 1
         self._rows = rows_of_shots(job, facts)
-        if job.live and at_end:
+        preview = self._preview(job)
+        if preview is not None:
+            self._rows = _with_preview(self._rows, preview)
+        if (job.live or self._replay) and at_end:
             self._row = len(self._rows) - 1  # follow the newest until the person steps back
         self._row = max(0, min(self._row, len(self._rows) - 1))
         await self._draw_row()
         self.query_one(PictureRow).retry()
+        if preview is not None:
+            for picture in self.query(Picture):
+                if picture.path == preview.path:
+                    picture.reload()
+
+    def _preview(self, job: JobView) -> Shot | None:
+        """The picture being made; not over a slow line, where each would cost seconds."""
+        progress = job.progress or {}
+        path = progress.get("preview")
+        if not path or not job.live or self._replay or self.dashboard.appearance.low_bandwidth:
+            return None
+        detail = one_line(progress.get("detail") or "", limit=80)
+        return Shot(detail.rpartition(", ")[2] or "being made", str(path), str(path))
 
     async def _draw_row(self) -> None:
         row = self._rows[self._row] if self._rows else ShotRow("", ())
@@ -176,18 +265,22 @@ class JobScreen(JobActs[None]):
 
     def _show_log(self, snapshot: Snapshot, job: JobView) -> None:
         if snapshot.focus == job.id:
-            self.query_one("#job-tail", LogTail).show(snapshot.log)
-            self.query_one("#log", LogTail).show(snapshot.log)
+            self.query_one("#job-tail", LogTail).show(snapshot.log.lines)
+            self.query_one("#log", LogView).show(snapshot.log)
 
     def _tabs(self) -> Text:
-        line = Text()
-        for number, name in enumerate(TABS, 1):
+        line = Text(no_wrap=True)
+        for name, (key, label) in TABS.items():
             if name == "targets" and not self._has_targets:
                 continue
-            line.append(f"{number} ", style("accent"))
+            line.append(f"{key} ", style("accent"))
             here = name == self._tab
-            line.append(name, f"{style('strong')} underline" if here else style("muted"))
+            line.append(label, f"{style('strong')} underline" if here else style("muted"))
             line.append("   ")
+        job, facts = self.selected_job, self.dashboard.snapshot.facts
+        if job is not None and job.attempt > 1 and facts is not None:
+            line.append("a ", style("accent"))
+            line.append(f"attempt {facts.attempt} of {job.attempt}", style("muted"))
         return line
 
     @on(LayerMap.Pointed)
@@ -200,15 +293,77 @@ class JobScreen(JobActs[None]):
 
     # -- acting ------------------------------------------------------------------------------
 
-    def action_back(self) -> None:
-        self.dismiss()
+    async def action_back(self) -> None:
+        if self._replay is not None:
+            await self.action_replay_end()
+        else:
+            self.dismiss()
+
+    async def action_attempt(self) -> None:
+        """The attempt before the one shown; after the first the newest again."""
+        job, facts = self.selected_job, self.dashboard.snapshot.facts
+        if job is None or facts is None:
+            return
+        self._stop_playing()
+        self._replay = None
+        self._attempt = facts.attempt - 1 or None
+        self.ask_follower()
+
+    async def action_replay(self, count: int) -> None:
+        self._stop_playing()
+        await self._move(lambda replay: replay.step(count))
+
+    async def action_replay_phase(self, direction: int) -> None:
+        self._stop_playing()
+        await self._move(lambda replay: replay.jump(direction))
+
+    async def action_replay_end(self) -> None:
+        self._stop_playing()
+        self._replay = None
+        await self.show_newest()
+
+    async def action_play(self) -> None:
+        if self._playing is not None:
+            self._stop_playing()
+        elif self._replay is not None:
+            if self._replay.over:
+                self._replay = replace(self._replay, at=self._replay.began)
+            slow = 4 if self.dashboard.appearance.low_bandwidth else 1
+            self._playing = self.set_interval(PLAY_EVERY * slow, self._play_on)
+        await self.show_newest()
+
+    async def _play_on(self) -> None:
+        if self._replay is None or self._replay.over or not self.is_current:
+            self._stop_playing()
+            await self.show_newest()
+            return
+        slow = 4 if self.dashboard.appearance.low_bandwidth else 1
+        count = max(1, len(self._replay.moments) * slow // PLAY_STEPS)
+        await self._move(lambda replay: replay.step(count))
+
+    def _stop_playing(self) -> None:
+        if self._playing is not None:
+            self._playing.stop()
+            self._playing = None
+
+    async def _move(self, to: Callable[[Replay], Replay]) -> None:
+        facts = self.dashboard.snapshot.facts
+        if self._replay is None and facts is not None and facts.job_id == self.job_id:
+            self._replay = Replay.of(facts)
+        if self._replay is None:
+            self.notify("Nothing was recorded to go through.", markup=False, timeout=2)
+            return
+        self._replay = to(self._replay)
+        await self.show_newest()
 
     def action_tab(self, name: str) -> None:
         if name == "targets" and not self._has_targets:
             return
         self._tab = name
         self.query_one(ContentSwitcher).current = name
-        focus: dict[str, Any] = {"targets": TargetTable, "log": "#log", "overview": LayerMap}
+        focus: dict[str, Any] = {
+            "targets": TargetTable, "log": LogLines, "overview": LayerMap, "settings": "#settings",
+        }  # fmt: skip
         self.query_one(focus[name]).focus()
         self._still("tabs").show(self._tabs())
         self.refresh_bindings()
@@ -236,6 +391,14 @@ class JobScreen(JobActs[None]):
         rows = self._rows
         self.app.push_screen(PictureScreen(rows, self._row, self._column), self._picture_left)
 
+    def action_ab(self) -> None:
+        from obstui.tui.screens.ab import ABScreen
+
+        path = self._rows[self._row].shots[self._column].path
+        job, snapshot = self.selected_job, self.dashboard.snapshot
+        if job is not None and (picture := picture_at(job, snapshot.facts, path)):
+            self.app.push_screen(ABScreen(picture))
+
     async def _picture_left(self, place: tuple[int, int] | None) -> None:
         if place is not None:
             self._row, self._column = place
@@ -244,3 +407,23 @@ class JobScreen(JobActs[None]):
     @on(DataTable.RowSelected)
     def _row_selected(self, event: DataTable.RowSelected) -> None:
         event.stop()
+
+
+def _with_preview(rows: list[ShotRow], preview: Shot) -> list[ShotRow]:
+    """The picture being made after the finished ones."""
+    if rows and len(rows[-1].shots) < PER_ROW:
+        return [*rows[:-1], replace(rows[-1], shots=(*rows[-1].shots, preview))]
+    return [*rows, ShotRow("being made", (preview,))]
+
+
+def _note(notes: Sequence[str], width: int) -> Text:
+    """The newest note on two lines; where it or others do not fit, where to read them."""
+    if not notes:
+        return Text()
+    note = Text(f"Note: {notes[-1]}", style("warn"))
+    more = "  S: all of it" if len(notes) == 1 else f"  S: all {len(notes)} notes"
+    room = 2 * width - 12
+    if len(notes) > 1 or note.cell_len > room:
+        note.truncate(max(8, room - len(more)), overflow="ellipsis")
+        note.append(more, style("muted"))
+    return note

@@ -1,20 +1,28 @@
-"""What a person can do to a job, the same on every screen that has one selected."""
+"""What a person can do to jobs, the same on every screen that has some chosen."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import work
 from textual.binding import Binding, BindingType
 
+from obstui.tui import acts
+from obstui.tui.acts import Act
 from obstui.tui.screens.confirm import Confirm, Question
 from obstui.tui.screens.view import T, View
+from obstui.tui.writer import Declined
 
 if TYPE_CHECKING:
-    from obstui.store import JobView
+    from obstui.store import JobView, Store
+
+UNDO_DEPTH = 50
+MANY = 100  # jobs that take long enough for a word at the beginning
 
 
 class JobActs(View[T]):
-    """Bindings and actions on `selected_job`."""
+    """Bindings and actions on `selected_job`, or on all of `marked_jobs`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "pause", "Pause/resume", id="job.pause",
@@ -23,12 +31,16 @@ class JobActs(View[T]):
                 tooltip="End the job; a running one asks first"),
         Binding("r", "retry", "Retry", id="job.retry",
                 tooltip="Queue it again; finished work is kept"),
+        Binding("d", "duplicate", "Retry with changes", id="job.duplicate", show=False,
+                tooltip="A new job like this one: the form, filled with its answers"),
         Binding("x", "remove", "Remove", id="job.remove", show=False,
-                tooltip="Forget a finished job; its files stay"),
+                tooltip="Remove a job that does not run, with all its files"),
         Binding("+,plus", "raise_priority(1)", "Sooner", id="job.sooner", show=False,
                 tooltip="Raise the priority: higher runs earlier"),
         Binding("-,minus", "raise_priority(-1)", "Later", id="job.later", show=False,
                 tooltip="Lower the priority"),
+        Binding("u", "undo", "Undo", id="job.undo", show=False,
+                tooltip="Take the last pause, resume, cancel, priority or move back"),
     ]  # fmt: skip
 
     @property
@@ -36,77 +48,150 @@ class JobActs(View[T]):
         """The job that the actions are about."""
         raise NotImplementedError
 
+    async def marked_jobs(self) -> Mapping[int, str]:
+        """The jobs that the actions are about instead, with their states; empty: none is marked."""
+        return {}
+
+    @property
+    def any_marked(self) -> bool:
+        return False
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide what cannot be done: everything that writes when read-only, else by state."""
-        if action not in ("pause", "cancel", "retry", "remove", "raise_priority"):
+        if action == "undo":
+            return False if self.dashboard.readonly else True if self.dashboard.undoable else None
+        if action == "duplicate":
+            return not self.dashboard.readonly and (self.selected_job is not None or None)
+        fitting = _STATES.get(action)
+        if fitting is None:
             return super().check_action(action, parameters)
-        job = self.selected_job
-        if self.dashboard.readonly or job is None:
+        if self.dashboard.readonly:
             return False
-        if action in ("pause", "cancel", "raise_priority"):
-            return not job.finished
-        return job.finished and (action == "remove" or job.state != "succeeded")
+        job = self.selected_job
+        fits = self.any_marked or (job is not None and job.state in fitting)
+        # What the footer names is hidden where it does not fit; the rest stays in the help.
+        return fits or (False if action in ("pause", "cancel", "retry") else None)
 
-    def action_pause(self) -> None:
-        if (job := self.selected_job) is None:
-            return
-        job_id = job.id
-        if job.state in ("held", "paused") or job.desired == "pause":
-            self.dashboard.change(lambda s: s.resume(job_id), f"Job {job_id} may go on.")
-        else:
-            said = f"Job {job_id} saves its work and pauses." if job.live else f"Job {job_id} held."
-            self.dashboard.change(lambda s: s.pause(job_id), said)
+    async def action_pause(self) -> None:
+        marked = await self.marked_jobs()
+        job = self.selected_job
+        if marked:
+            run = any(state in acts.PAUSE.states for state in marked.values())
+            self._ask(acts.PAUSE if run else acts.RESUME, marked)
+        elif job is not None:
+            over = job.state in ("held", "paused") or job.desired == "pause"
+            self._carry_out(acts.RESUME if over else acts.PAUSE, {job.id: job.state})
 
-    def action_cancel(self) -> None:
-        if (job := self.selected_job) is None:
-            return
-        job_id = job.id
-        if not job.live:
-            self.dashboard.change(lambda s: s.cancel(job_id), f"Job {job_id} cancelled.")
-            return
-        again = job.desired == "cancel"
-        question = Question(
-            f"Cancel job {job_id}, which is {job.state}?",
-            "It was asked to end already: asking again ends it without saving."
-            if again
-            else "It saves what it has and ends; Retry goes on from there.",
-            yes="Cancel the job",
-            no="Keep it",
-        )
-        self._after(question, lambda: self.dashboard.change(
-            lambda s: s.cancel(job_id), f"Job {job_id} was asked to end."
-        ))  # fmt: skip
-
-    def action_retry(self) -> None:
-        if (job := self.selected_job) is not None:
-            job_id = job.id
-            self.dashboard.change(lambda s: s.retry(job_id), f"Job {job_id} queued again.")
-
-    def action_remove(self) -> None:
-        if (job := self.selected_job) is None:
-            return
-        job_id = job.id
-        question = Question(
-            f"Remove job {job_id} from the list?",
-            "Its history is forgotten; its files stay on the disk.",
-            yes="Remove",
-            no="Keep it",
-        )
-        self._after(question, lambda: self.dashboard.change(
-            lambda s: s.remove(job_id), f"Job {job_id} removed."
-        ))  # fmt: skip
-
-    def action_raise_priority(self, step: int) -> None:
-        if (job := self.selected_job) is not None:
-            job_id, priority = job.id, job.priority + step
-            self.dashboard.change(
-                lambda s: s.set_priority(job_id, priority),
-                f"Job {job_id} has priority {priority}.",
+    async def action_cancel(self) -> None:
+        job = self.selected_job
+        if not self.any_marked and job is not None and job.live:
+            again = job.desired == "cancel"
+            question = Question(
+                f"Cancel job {job.id}, which is {job.state}?",
+                "It was asked to end already: asking again ends it without saving."
+                if again
+                else "It saves what it has and ends; Retry goes on from there.",
+                yes="Cancel the job",
+                no="Keep it",
             )
+            self._after(question, acts.CANCEL, {job.id: job.state})
+        else:
+            await self.perform(acts.CANCEL)
 
-    def _after(self, question: Question, act: object) -> None:
+    async def action_retry(self) -> None:
+        await self.perform(acts.RETRY)
+
+    def action_duplicate(self) -> None:
+        if (job := self.selected_job) is not None:
+            self.dashboard.new_job(job)
+
+    async def action_remove(self) -> None:
+        await self.perform(acts.REMOVE)
+
+    async def action_raise_priority(self, step: int) -> None:
+        await self.perform(acts.priority(step))
+
+    async def perform(self, act: Act) -> None:
+        """Do it to what is marked, or else to the selected job; ask first where that is due."""
+        marked = await self.marked_jobs()
+        if marked:
+            self._ask(act, marked)
+        elif (job := self.selected_job) is not None and not self.any_marked:
+            if job.state in act.asks:
+                question = Question(f"{act.verb} job {job.id}?", act.warning, act.verb, "Keep it")
+                self._after(question, act, {job.id: job.state})
+            else:
+                self._carry_out(act, {job.id: job.state})
+
+    def _ask(self, act: Act, marked: Mapping[int, str]) -> None:
+        """One question for many jobs, with their number."""
+        fitting = {job_id: state for job_id, state in marked.items() if state in act.states}
+        others = len(marked) - len(fitting)
+        if not fitting:
+            states = ", ".join(sorted(set(marked.values())))
+            words = (
+                f"{act.verb}: not for jobs that are {states}, as the {len(marked):,} marked are."
+            )
+            self.notify(words, severity="warning", markup=False)
+            return
+        left = f" {others:,} of the marked jobs stay as they are." if others else ""
+        count = "1 job" if len(fitting) == 1 else f"{len(fitting):,} jobs"
+        title = f"{act.verb} {count}?"
+        question = Question(title, act.warning + left, title.removesuffix("?"), "Leave them")
+        self._after(question, act, fitting)
+
+    def _after(self, question: Question, act: Act, targets: Mapping[int, str]) -> None:
         def answered(yes: bool | None) -> None:
-            if yes and callable(act):
-                act()
+            if yes:
+                self._carry_out(act, targets)
 
         self.app.push_screen(Confirm(question), answered)
+
+    def _carry_out(self, act: Act, targets: Mapping[int, str]) -> None:
+        if len(targets) >= MANY:
+            words = f"{act.verb} {len(targets):,} jobs: under way."
+            self.notify(words, markup=False, timeout=3)
+        self.change(lambda store: acts.carry_out(act, targets, store))
+
+    @work(group="acts", exit_on_error=False, description="change jobs")
+    async def change(self, act: Callable[[Store], acts.Outcome]) -> None:
+        """Carry a wish to the store; say what came of it, and keep how to take it back."""
+        try:
+            outcome = await self.dashboard.write(act)
+        except Declined as err:
+            self.notify(str(err), severity="error", markup=False)
+            return
+        if outcome.undo:
+            self.dashboard.undoable.append(outcome)
+            del self.dashboard.undoable[:-UNDO_DEPTH]
+            self.refresh_bindings()
+        self.notify(outcome.said, severity="warning" if outcome.refused else "information",
+                    markup=False, timeout=3)  # fmt: skip
+
+    @work(group="acts", exit_on_error=False, description="undo")
+    async def action_undo(self) -> None:
+        if not self.dashboard.undoable:
+            return
+        last = self.dashboard.undoable.pop()
+        try:
+            refused = await self.dashboard.write(lambda store: acts.take_back(last.undo, store))
+        except Declined as err:
+            self.notify(str(err), severity="error", markup=False)
+            return
+        if refused == len(last.undo):
+            words = f"Cannot be undone any more: {last.said}"
+        else:
+            words = f"Undone: {last.said}"
+            words += f" For {refused:,} it was too late." if refused else ""
+        self.notify(words, severity="warning" if refused else "information", markup=False)
+        self.refresh_bindings()
+
+
+_STATES: Mapping[str, tuple[str, ...]] = {
+    "pause": (*acts.WAITING, *acts.LIVE),
+    "cancel": acts.CANCEL.states,
+    "retry": acts.RETRY.states,
+    "remove": acts.REMOVE.states,
+    "raise_priority": (*acts.WAITING, *acts.LIVE),
+}
+"""The states in which an action fits a job."""

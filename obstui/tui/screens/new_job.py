@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
@@ -12,17 +13,23 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
+from textual.events import DescendantFocus
 from textual.screen import Screen
 from textual.widgets import Button, Footer, Input, Label, Select, SelectionList, TextArea
+from textual.widgets.option_list import OptionDoesNotExist
+from textual.widgets.select import InvalidSelectValueError
 from textual.widgets.selection_list import Selection
 
 from obstui import specs
+from obstui.lookup import checked
 from obstui.tui import form
 from obstui.tui.theme import style
+from obstui.tui.widgets.plan_panel import PlanPanel
 from obstui.tui.widgets.still import Still
 from obstui.tui.writer import Declined
 
 if TYPE_CHECKING:
+    from obstui.store import JobView
     from obstui.tui.app import Dashboard
 
 
@@ -37,7 +44,8 @@ class Question(Vertical):
     """
 
     def __init__(self, field: form.Field, offers: list[form.Offer]) -> None:
-        super().__init__(id=f"ask-{field.key}", classes="wide" if field.wide else "half")
+        super().__init__(id=f"ask-{field.key}", classes=" ".join(
+            ["wide" if field.wide else "half", *(["more"] if field.more else [])]))  # fmt: skip
         self.field = field
         self._offers = offers
 
@@ -50,7 +58,9 @@ class Question(Vertical):
     def _answer_widget(self) -> Any:
         field, key = self.field, f"answer-{self.field.key}"
         if field.choices:
-            return Select([(c.replace("_", " "), c) for c in field.choices], id=key, compact=True,
+            words = [(form.CHOICE_WORDS.get((field.key, c), c.replace("_", " ")), c)
+                     for c in field.choices]  # fmt: skip
+            return Select(words, id=key, compact=True,
                           value=field.choices[0], allow_blank=False)  # fmt: skip
         if field.key == "prompts":
             hint = "one prompt a line; empty: the bundled prompts"
@@ -78,6 +88,21 @@ class Question(Vertical):
             return "" if widget.is_blank() else widget.value
         return cast(Input, widget).value.strip()
 
+    def fill(self, answer: Any) -> None:
+        """Answer for the person; a choice that is not offered any more is left open."""
+        widget = self.query_one(f"#answer-{self.field.key}")
+        if isinstance(widget, TextArea):
+            widget.text = answer
+        elif isinstance(widget, SelectionList):
+            for offered in answer:
+                with suppress(OptionDoesNotExist):
+                    widget.select(offered)
+        elif isinstance(widget, Select):
+            with suppress(InvalidSelectValueError):
+                widget.value = answer
+        else:
+            cast(Input, widget).value = answer
+
     def say(self, words: str) -> None:
         """Put this sentence under the field, or take it away."""
         self.query_one(".fault", Still).show(Text(words, style("bad")) if words else "")
@@ -86,7 +111,7 @@ class Question(Vertical):
 def variant_choices(offers: list[form.Offer], model: str) -> Iterator[Selection[str]]:
     """The variants of one model, to be marked."""
     for offer in offers:
-        if offer.model == model:
+        if offer.model in ("", model):
             yield Selection(Content(f"{offer.id}  {offer.words}"), offer.id)
 
 
@@ -98,14 +123,21 @@ class NewJobScreen(Screen[int]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "submit", "Queue the job", id="form.submit", priority=True,
                 tooltip="Check the answers and queue the job"),
+        Binding("ctrl+o", "more", "More options", id="form.more", priority=True,
+                tooltip="Ask for everything that such a job can be told, or hide it again"),
+        Binding("ctrl+g", "plan", "Plan", id="form.plan", priority=True,
+                tooltip="What the job will take, in full, or the questions again"),
         Binding("escape", "leave", "Back", id="form.leave", tooltip="Back, nothing queued"),
     ]  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, like: JobView | None = None) -> None:
+        """`like`: the job whose answers it begins with."""
         super().__init__()
+        self._like = like
         self._offers: list[form.Offer] = []
         self._sending = False
         self._shown_kind = ""
+        self._contradicted: Question | None = None
         self._refusals: dict[tuple[str, str], str] = {}
 
     @property
@@ -120,11 +152,16 @@ class NewJobScreen(Screen[int]):
         self._offers = form.offers(self.dashboard.snapshot.jobs)
         with Horizontal(id="title"):
             yield Label("New job", id="heading")
-            yield Select([(words, kind) for kind, words in form.KINDS], id="kind", compact=True,
-                         value="prune", allow_blank=False)  # fmt: skip
-        with VerticalScroll(id="questions", can_focus=False):
-            for field in form.FIELDS:
-                yield Question(field, self._offers)
+            yield Select(form.KINDS, id="kind", compact=True, value="prune", allow_blank=False)
+            yield Select([(preset.name, preset.name) for preset in form.PRESETS], id="preset",
+                         compact=True, prompt="no preset")  # fmt: skip
+        with Horizontal(id="middle"):
+            with VerticalScroll(id="questions", can_focus=False):
+                for field in form.FIELDS:
+                    yield Question(field, self._offers)
+            yield PlanPanel(id="plan")
+        yield Still(id="summary")
+        yield Still(id="help")
         yield Still(id="fault")
         with Horizontal(id="buttons"):
             yield Button("Queue the job (ctrl+s)", id="submit", variant="primary", compact=True)
@@ -132,7 +169,20 @@ class NewJobScreen(Screen[int]):
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
+        if self._like is not None and self._like.kind in specs.KINDS:
+            self._fill(self._like)
         self._show_kind()
+
+    def _fill(self, job: JobView) -> None:
+        self.query_one("#heading", Label).update(Content(f"Like job {job.id}"))
+        self.query_one("#kind", Select).value = job.kind
+        answers = form.answers_of(job.spec, job.priority)
+        choices = self.query_one("#answer-variants", SelectionList)
+        choices.clear_options()
+        choices.add_options(variant_choices(self._offers, answers.get("model", "")))
+        for question in self.query(Question):
+            if question.field.key in answers:
+                question.fill(answers[question.field.key])
 
     @on(Select.Changed, "#kind")
     def _show_kind(self) -> None:
@@ -145,7 +195,65 @@ class NewJobScreen(Screen[int]):
         for question in self.query(Question):
             question.set_class(kind not in question.field.kinds, "-other")
             question.say("")
+        self._contradicted = None
         self.query_one("#fault", Still).show("")
+        self.query_one("#preset", Select).display = kind == "prune"
+        self._plan()
+
+    @on(Select.Changed, "#preset")
+    def _preset_chosen(self, event: Select.Changed) -> None:
+        preset = next((each for each in form.PRESETS if each.name == event.value), None)
+        if preset is None:
+            return
+        for key, answer in preset.answers.items():
+            self.query_one(f"#ask-{key}", Question).fill(answer)
+        self._help(preset.says)
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        question = next((n for n in event.widget.ancestors if isinstance(n, Question)), None)
+        if question is not None:
+            self._help(question.field.help)
+        elif event.widget.id == "preset":
+            self._help("Fills the fields below; change what you like after.")
+        else:
+            self._help("")
+
+    def _help(self, words: str) -> None:
+        self.query_one("#help", Still).show(Text(words, style("muted"), no_wrap=True))
+
+    def action_more(self) -> None:
+        """Show the questions that few jobs need, and go to the first of them."""
+        self.toggle_class("-all")
+        if self.has_class("-all"):
+            first = next(q for q in self.query(Question)
+                         if q.field.more and self.kind in q.field.kinds)  # fmt: skip
+            self.call_after_refresh(self._focus_answer, first)
+
+    def action_plan(self) -> None:
+        self.toggle_class("-plan")
+
+    @property
+    def _asked(self) -> list[Question]:
+        return [question for question in self.query(Question) if self.kind in question.field.kinds]
+
+    def _plan(self) -> None:
+        answers = {question.field.key: question.answer for question in self._asked}
+        self.query_one(PlanPanel).ask(self.kind, answers)
+
+    def on_plan_panel_planned(self, event: PlanPanel.Planned) -> None:
+        """The plan's short form, and the sentence about fields that contradict each other."""
+        self.query_one("#summary", Still).show(event.summary)
+        if self._contradicted is not None:
+            self._judge(self._contradicted)
+            self._contradicted = None
+        key = form.field_of(event.fault)
+        if key is not None:
+            question = self.query_one(f"#ask-{key}", Question)
+            if self._judge(question):
+                question.say(event.fault)
+                self._contradicted = question
+                if question.field.more:
+                    self.add_class("-all")
 
     @on(Input.Changed)
     @on(TextArea.Changed)
@@ -153,6 +261,11 @@ class NewJobScreen(Screen[int]):
         question = next((n for n in event.control.ancestors if isinstance(n, Question)), None)
         if question is not None:
             self._judge(question)
+            self._plan()
+
+    @on(Select.Changed)
+    def _chosen(self) -> None:
+        self._plan()
 
     @on(Input.Changed, "#answer-model")
     def _model_named(self, event: Input.Changed) -> None:
@@ -169,6 +282,7 @@ class NewJobScreen(Screen[int]):
     @on(SelectionList.SelectedChanged)
     def _marked(self) -> None:
         self._judge(self.query_one("#ask-variants", Question))
+        self._plan()
 
     def _judge(self, question: Question) -> bool:
         """Say what is wrong with an answer, also what was found wrong with this very answer when
@@ -191,7 +305,7 @@ class NewJobScreen(Screen[int]):
 
     def action_submit(self) -> None:
         self._refusals.clear()
-        asked = [q for q in self.query(Question) if self.kind in q.field.kinds]
+        asked = self._asked
         wrong = [question for question in asked if not self._judge(question)]
         if wrong:
             self._focus_answer(wrong[0])
@@ -203,8 +317,9 @@ class NewJobScreen(Screen[int]):
     async def _send(self, kind: str, answers: dict[str, Any]) -> None:
         """Read the files that the answers name, then queue; "queued" is said after the commit."""
         try:
+            options = form.options(answers)
             spec = await asyncio.to_thread(_prepare, kind, answers)
-            job = await self.dashboard.write(lambda store: store.enqueue(spec))
+            job = await self.dashboard.write(lambda store: store.enqueue(spec, options=options))
         except (specs.BadSpec, Declined) as err:
             self._refused(err)
         else:
@@ -228,12 +343,12 @@ class NewJobScreen(Screen[int]):
         self._focus_answer(question)
 
     def _focus_answer(self, question: Question) -> None:
+        self.remove_class("-plan")
+        if question.field.more:
+            self.add_class("-all")
         self.query_one(f"#answer-{question.field.key}").focus()
 
 
-def _prepare(
-    kind: str, answers: dict[str, Any]
-) -> specs.PruneSpec | specs.GenerateSpec | specs.CompareSpec:
+def _prepare(kind: str, answers: dict[str, Any]) -> specs.Spec:
     """Answers to a spec; looks at files, so never on the UI thread. Raises BadSpec."""
-    spec = specs.parse(form.spec_data(kind, answers))
-    return spec.model_copy(update={"model": specs.check_model(spec.model)})
+    return checked(form.spec_data(kind, answers))

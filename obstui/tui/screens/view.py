@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-from obstui.tui.widgets.status_line import StatusLine
+from obstui.tui.widgets.status_line import Said, StatusLine
 from obstui.tui.widgets.still import Still
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ TOO_SMALL = "This terminal is too small for the dashboard: make it 40 x 12 or la
 class View(Screen[T]):
     """A full screen. `show` is called with every new snapshot while the screen is on top."""
 
+    _keys: tuple[tuple[str, str, bool], ...] = ()
+
     place: ClassVar[str] = ""
     """The name in `places.PLACES` of the place that this screen is, if it is one."""
 
@@ -30,6 +32,7 @@ class View(Screen[T]):
     View #too-small { display: none; padding: 0 1; }
     View #banner { background: $error 22%; padding: 0 1; }
     View Footer { background: $surface; }
+    View.-short StatusLine { height: 1; }
     View.-tiny > *, View.-flat > * { display: none; }
     View.-tiny > #too-small, View.-flat > #too-small { display: block; }
     """
@@ -52,9 +55,8 @@ class View(Screen[T]):
     async def show(self, snapshot: Snapshot) -> None:
         """Draw what is new. Screens add their own part."""
         app = self.dashboard
-        self.query_one(StatusLine).tell(
-            snapshot, readonly=app.readonly, starting=app.worker_starting
-        )
+        said = Said(snapshot, app.place, app.readonly, app.worker_starting, app.clock())
+        self.query_one(StatusLine).tell(said)
         self.query_one("#banner", Still).show(app.banner)
 
     async def on_screen_resume(self) -> None:
@@ -70,6 +72,17 @@ class View(Screen[T]):
         """Draw the newest snapshot, once the screen has its size."""
         if self.is_current:
             await self.show(self.dashboard.snapshot)
+
+    def refresh_bindings(self) -> None:
+        """Have the footer drawn anew, if a key does something else now: it would be drawn, and
+        sent, with every snapshot."""
+        keys = tuple(
+            (key, active.binding.description, active.enabled)
+            for key, active in self.active_bindings.items()
+        )
+        if keys != self._keys:
+            self._keys = keys
+            super().refresh_bindings()
 
     def ask_follower(self) -> None:
         """Tell the follower what this screen needs."""

@@ -42,6 +42,8 @@ class JobDetail(Vertical):
         yield Still(id="pane-head")
         yield Still(id="pane-asked")
         yield Still(id="pane-status")
+        yield Still(id="pane-placed")
+        yield Still(id="pane-notes")
         yield Still(id="pane-memory")
         yield Still(id="pane-result")
         layers = LayerMap(id="pane-map")
@@ -76,13 +78,16 @@ class JobDetail(Vertical):
         self._still("head").show(head)
         self._still("asked").show(job_lines.asked(job, width))
         self._still("status").show(job_lines.status(job, snapshot, now, width, readonly=readonly))
+        self._still("placed").show(job_lines.placed(job, snapshot))
+        self._still("notes").show(job_lines.notes(facts))
         memory = (job.progress or {}).get("memory") if job.live else None
         self._still("memory").show(memory_line(memory, width))
         self._still("result").show(result_text(job.kind, job.result, width))
         self.set_class(job.result is not None, "-finished")
+        self.set_class(job.state in ("failed", "quarantined", "skipped"), "-broken")
         self._show_layers(job, facts)
         await self._show_pictures(job, facts)
-        self.query_one("#pane-log", LogTail).show(snapshot.log if facts else ())
+        self.query_one("#pane-log", LogTail).show(snapshot.log.lines if facts else ())
 
     def _still(self, name: str) -> Still:
         return self.query_one(f"#pane-{name}", Still)
@@ -90,7 +95,7 @@ class JobDetail(Vertical):
     async def _show_nothing(self, snapshot: Snapshot) -> None:
         words = "No job is selected." if snapshot.jobs else ""
         self._still("head").show(Text(words, style("muted")))
-        for name in ("asked", "status", "memory", "result", "legend"):
+        for name in ("asked", "status", "placed", "notes", "memory", "result", "legend"):
             self._still(name).show("")
         self.query_one("#pane-map", LayerMap).show(None)
         self.query_one("#pane-log", LogTail).show(())

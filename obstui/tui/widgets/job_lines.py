@@ -14,6 +14,7 @@ from obstui.tui.widgets.bars import fraction_done, percent, progress_bar
 
 if TYPE_CHECKING:
     from obstui.store import JobView
+    from obstui.tui.facts import JobFacts
     from obstui.tui.follow import Snapshot
 
 
@@ -43,16 +44,30 @@ def status(job: JobView, snapshot: Snapshot, now: float, width: int, *, readonly
     if job.live:
         return _live(job, snapshot, now, width)
     if not job.finished:
-        ahead = sum(_goes_before(other, job) for other in snapshot.jobs)
-        words = wording.waiting_words(job, ahead, worker_alive=snapshot.worker_alive)
+        words = wording.waiting_words(job, snapshot.ahead, worker_alive=snapshot.worker_alive)
         return Text(words, style("text"))
     return _ended(job, now, readonly=readonly)
 
 
-def _goes_before(other: JobView, job: JobView) -> bool:
-    if other.live:
-        return True
-    return other.state == "queued" and (-other.priority, other.id) < (-job.priority, job.id)
+def placed(job: JobView, snapshot: Snapshot) -> Text:
+    """Priority, sweep, the jobs it comes after, its hours: what is usual is not said."""
+    parts = [f"priority {job.priority}"] if job.priority else []
+    if (sweep := snapshot.sweeps.get(job.sweep_id or 0)) is not None:
+        parts.append(wording.sweep_words(sweep))
+    if snapshot.needs and snapshot.focus == job.id:
+        parts.append(f"after job{'s' if len(snapshot.needs) > 1 else ''} "
+                     + ", ".join(map(str, snapshot.needs)))  # fmt: skip
+    if job.window:
+        parts.append(f"only {job.window}")
+    if job.max_runtime:
+        parts.append(f"at most {formats.duration(job.max_runtime)}")
+    return Text(" · ".join(parts), style("muted"))
+
+
+def notes(facts: JobFacts | None) -> Text:
+    """What the job found worth telling, each once, whole."""
+    said = dict.fromkeys(facts.notes) if facts is not None else ()
+    return Text("\n").join(Text(f"Note: {note}", style("warn")) for note in said)
 
 
 def _live(job: JobView, snapshot: Snapshot, now: float, width: int) -> Text:
@@ -82,7 +97,7 @@ def _live(job: JobView, snapshot: Snapshot, now: float, width: int) -> Text:
 
 def _ended(job: JobView, now: float, *, readonly: bool) -> Text:
     if job.state in ("failed", "quarantined", "skipped"):
-        why = one_line(job.error or job.reason or "It says no reason.", limit=600)
+        why = one_line(job.error or job.reason or "It says no reason.", limit=4000)
         lines = [Text(why, style("bad"))]
         if step := wording.next_step(job, readonly=readonly):
             lines.append(Text(step, style("muted")))

@@ -1,67 +1,36 @@
-"""The table of jobs: what runs first, then what waits in its order, then what is over."""
+"""The table of jobs: one stretch of what the store found, in the store's order."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Collection
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.geometry import Region
 from textual.message import Message
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
 
-from obstui import estimate
-from obstui.text import one_line
-from obstui.tui import formats, wording
-from obstui.tui.theme import state_glyph, state_style, style
-from obstui.tui.widgets.bars import fraction_done, percent, progress_bar
+from obstui.tui.widgets.job_columns import (
+    USUAL,
+    Column,
+    Row,
+    cells_of,
+    columns_for,
+    id_of,
+    row_of,
+)
+from obstui.tui.widgets.still import alike
 
 if TYPE_CHECKING:
-    from obstui.store import JobView
     from obstui.tui.follow import Snapshot
 
-PADDING = 2  # cells that every column spends on air
+NEAR = 40
+"""Rows from an end of the stretch at which the next one is asked for."""
 
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of fixed width. `from_width`: tables narrower than this do without it."""
-
-    key: str
-    label: str
-    width: int
-    from_width: int = 0
-
-
-COLUMNS = (
-    Column("id", "job", 4),
-    Column("kind", "kind", 8, from_width=76),
-    Column("name", "name", 0),
-    Column("state", "state", 13),
-    Column("progress", "progress", 0),
-    Column("time", "time", 9),
-    Column("created", "queued", 6, from_width=88),
-)
-
-
-def columns_for(width: int) -> list[tuple[Column, int]]:
-    """The columns that a table of `width` cells shows, with their widths; they fill it exactly."""
-    shown = [column for column in COLUMNS if width >= column.from_width]
-    free = width - sum(column.width + PADDING for column in shown)
-    progress = max(8, min(34, free * 47 // 100))
-    flexible = {"name": max(6, free - progress), "progress": progress}
-    return [(column, column.width or flexible[column.key]) for column in shown]
-
-
-def order(job: JobView) -> tuple[int, float, float]:
-    """Sort key: running, then waiting as the worker will take them, then finished, newest first."""
-    if job.live:
-        return (0, job.started_at or job.created_at, job.id)
-    if not job.finished:
-        return (1 if job.state == "queued" else 2, -job.priority, job.id)
-    return (3, -(job.finished_at or 0.0), -job.id)
+_SORTED_BY = {"id": "id", "name": "name", "state": "state", "finished": "finished", "time": "time"}
 
 
 class JobTable(DataTable[Text]):
@@ -74,6 +43,9 @@ class JobTable(DataTable[Text]):
                 tooltip="See the selected job on a screen of its own"),
     ]  # fmt: skip
 
+    _in_part = False
+    """Whether single cells are being written."""
+
     class Chosen(Message):
         """The person moved to another job (None: there is none)."""
 
@@ -81,11 +53,21 @@ class JobTable(DataTable[Text]):
             super().__init__()
             self.job_id = job_id
 
+    class EndReached(Message):
+        """The person came near the first row (`step` -1) or the last one (+1)."""
+
+        def __init__(self, step: int) -> None:
+            super().__init__()
+            self.step = step
+
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1,
                          cursor_foreground_priority="renderable")  # fmt: skip
+        self.chosen_columns: frozenset[str] = USUAL
+        self.marks: Collection[int] = ()
         self._columns: list[tuple[Column, int]] = []
-        self._rows: dict[str, tuple[object, list[Text]]] = {}
+        self._heads: list[str] = []
+        self._rows: dict[str, tuple[Row, list[Text]]] = {}
         self._order: list[str] = []
         self._wanted: str | None = None
         self._awaited: str | None = None
@@ -97,18 +79,37 @@ class JobTable(DataTable[Text]):
         """The selected job."""
         return int(self._wanted) if self._wanted is not None else None
 
+    @property
+    def tells_order(self) -> bool:
+        """Whether a head says by what the rows are sorted."""
+        return any(head.endswith(("↓", "↑")) for head in self._heads)
+
     def choose(self, job_id: int) -> None:
         """Select this job, now or as soon as it is in the table."""
         self._awaited = str(job_id)
         self._keep_selection()
 
+    def choose_row(self, row: int) -> None:
+        """Select the job in this row (-1: the last)."""
+        if self._order:
+            self.choose(int(self._order[row]))
+
     def show(self, snapshot: Snapshot, now: float) -> None:
         """Bring the rows up to date, touching only cells that differ."""
         self._snapshot, self._now = snapshot, now
-        if not self._columns or not snapshot.read:
+        if not self.size.width or not snapshot.read:
             return  # not laid out yet (`on_resize` comes back here), or nothing read yet
-        jobs = sorted(snapshot.jobs, key=order)
-        wanted = {str(job.id): self._row(job) for job in jobs}
+        self._lay_out(snapshot)
+        jobs = snapshot.found.jobs if snapshot.found is not None else ()
+        theme = self.app.theme
+        wanted = {}
+        for job in jobs:
+            row = row_of(job, snapshot, now, marked=job.id in self.marks, theme=theme)
+            known = self._rows.get(str(job.id))
+            same = known is not None and known[0] == row
+            wanted[str(job.id)] = (
+                known if known and same else (row, cells_of(row, self._columns, now))
+            )
         with self.app.batch_update():
             if wanted.keys() == self._rows.keys():
                 self._update_cells(wanted)
@@ -118,78 +119,67 @@ class JobTable(DataTable[Text]):
             self._rows = wanted
             self._keep_selection()
 
-    def _row(self, job: JobView) -> tuple[object, list[Text]]:
-        """The cells of a job, and what they were made from."""
-        snapshot = self._snapshot
-        assert snapshot is not None
-        left = ""
-        if job.live:
-            left = formats.time_left_brief(
-                estimate.remaining(job.progress, self._now, history=snapshot.history(job))
-            )
-        source = (job, left, formats.when(job.created_at, self._now))
-        known = self._rows.get(str(job.id))
-        if known is not None and known[0] == source:
-            return known
-        cells = {
-            "id": Text(str(job.id), style("muted"), justify="right"),
-            "kind": Text(job.kind, style("muted")),
-            "name": Text(one_line(snapshot.title(job), limit=200), self._name_style(job)),
-            "state": self._state(job),
-            "progress": self._progress(job),
-            "time": Text(left or wording.took(job), style("muted"), justify="right"),
-            "created": Text(source[2], style("muted"), justify="right"),
-        }
-        return source, [self._fit(cells[column.key], width) for column, width in self._columns]
+    def _lay_out(self, snapshot: Snapshot) -> None:
+        """Columns have fixed widths; another width, choice or order means new columns."""
+        found = snapshot.found
+        ids = [job.id for job in found.jobs] if found is not None else []
+        wanted = columns_for(
+            self.scrollable_content_region.width,
+            self.chosen_columns,
+            id_width=max(5, len(str(max(ids, default=0))) + 1),
+        )
+        heads = [self._head(column, snapshot) for column, _ in wanted]
+        if (wanted, heads) == (self._columns, self._heads):
+            return
+        self._columns, self._heads = wanted, heads
+        self._rows, self._order = {}, []
+        self.clear(columns=True)
+        for (column, width), head in zip(wanted, heads, strict=True):
+            label = Text(head, justify="right" if column.right else "left")
+            self.add_column(label, key=column.key, width=width)
 
     @staticmethod
-    def _fit(cell: Text, width: int) -> Text:
-        cell.no_wrap = True
-        cell.truncate(width, overflow="ellipsis")
-        return cell
+    def _head(column: Column, snapshot: Snapshot) -> str:
+        listing = snapshot.found.listing if snapshot.found is not None else None
+        if listing is None or _SORTED_BY.get(listing.sort) != column.key:
+            return column.label
+        falling = (listing.sort in ("finished", "time")) != listing.reverse
+        return f"{column.label} {'↓' if falling else '↑'}"
 
-    @staticmethod
-    def _name_style(job: JobView) -> str:
-        return style("strong") if job.live else style("muted" if job.finished else "text")
-
-    @staticmethod
-    def _state(job: JobView) -> Text:
-        words = wording.state_words(job)
-        return Text(f"{state_glyph(words)} {words}", state_style(words))
-
-    def _progress(self, job: JobView) -> Text:
-        if not job.live:
-            bad = job.state in ("failed", "quarantined")
-            return Text(wording.outcome(job), style("bad" if bad else "muted"))
-        width = next(width for column, width in self._columns if column.key == "progress")
-        progress = job.progress or {}
-        fraction = fraction_done(progress)
-        name = one_line(progress.get("phase") or "starting", limit=12)
-        if fraction is None:
-            return Text(name, style("accent"))
-        room = width - len(name) - 7
-        cell = Text(f"{name} ", style("text"))
-        if room >= 3:
-            cell.append_text(progress_bar(fraction, room))
-            return cell.append(f"{percent(fraction):>6}", style("accent"))
-        return cell.append(percent(fraction), style("accent"))
-
-    def _update_cells(self, wanted: dict[str, tuple[object, list[Text]]]) -> None:
+    def _update_cells(self, wanted: dict[str, tuple[Row, list[Text]]]) -> None:
         for key, row in wanted.items():
             known = self._rows[key]
             if row is known:
                 continue
+            self._in_part = True
             for (column, _), old, new in zip(self._columns, known[1], row[1], strict=True):
-                if old != new:
+                if not alike(old, new):
                     self.update_cell(key, column.key, new)
+            self._in_part = False
+            self.refresh_row(self.get_row_index(key))
 
-    def _refill(self, wanted: dict[str, tuple[object, list[Text]]]) -> None:
+    def refresh(
+        self,
+        *regions: Region,
+        repaint: bool = True,
+        layout: bool = False,
+        recompose: bool = False,
+    ) -> Self:
+        """A cell that changes would have the whole table sent: only its row is."""
+        if self._in_part and not (regions or layout or recompose):
+            return self
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
+
+    def _refill(self, wanted: dict[str, tuple[Row, list[Text]]]) -> None:
         gone, fresh = self._rows.keys() - wanted.keys(), wanted.keys() - self._rows.keys()
         if len(gone) + len(fresh) > max(20, len(wanted) // 4):
-            top = self.scroll_y
+            line = self._line_of_selection()
             self.clear()
-            self.call_after_refresh(self.scroll_to, y=top, animate=False)
             fresh, gone = set(wanted), set()
+            if self._wanted in wanted:
+                # The selected job stays on its line of the screen, whatever lies around it now.
+                top = list(wanted).index(self._wanted) - line
+                self.call_after_refresh(self.scroll_to, y=max(0, top), animate=False)
         for key in gone:
             self.remove_row(key)
         self._rows = {key: row for key, row in self._rows.items() if key not in fresh | gone}
@@ -199,11 +189,15 @@ class JobTable(DataTable[Text]):
                 self.add_row(*cells, key=key)
         self._order = [str(row.key.value) for row in self.ordered_rows]
 
+    def _line_of_selection(self) -> int:
+        """How far below the top of what is visible the selected job stands."""
+        return max(0, min(self.cursor_row - round(self.scroll_y), self.size.height - 2))
+
     def _sort(self, keys: list[str]) -> None:
         if keys != self._order:
             # DataTable sorts by cells only; the one in column "id" spells the row's key.
             place = {key: index for index, key in enumerate(keys)}
-            self.sort("id", key=lambda cell: place[str(cell)])
+            self.sort("id", key=lambda cell: place[id_of(cell)])
             self._order = keys
 
     def _keep_selection(self) -> None:
@@ -233,18 +227,32 @@ class JobTable(DataTable[Text]):
         row = self.cursor_row
         if 0 <= row < len(self._order) and self._order[row] == event.row_key.value:
             self._choose_key(event.row_key.value)
+            self._tell_end(row)
+
+    def _tell_end(self, row: int) -> None:
+        found = self._snapshot.found if self._snapshot is not None else None
+        if found is None or self._rows.keys() != {str(job.id) for job in found.jobs}:
+            return
+        begin, end = found.listing.offset, found.listing.offset + len(found.jobs)
+        if begin > 0 and row < NEAR:
+            self.post_message(self.EndReached(-1))
+        elif end < found.total and row >= len(self._order) - NEAR:
+            self.post_message(self.EndReached(1))
+
+    def watch_scroll_y(self, old: float, new: float) -> None:
+        """Whoever scrolls to an end of the stretch selects what is there, and so comes further."""
+        super().watch_scroll_y(old, new)
+        found = self._snapshot.found if self._snapshot is not None else None
+        if found is None or len(found.jobs) >= found.total or old == new or not self._order:
+            return
+        height = max(1, self.size.height - 1)
+        if new > old and round(new) >= self.max_scroll_y > 0:
+            if self.cursor_row < len(self._order) - height:
+                self.move_cursor(row=len(self._order) - 1, scroll=False)
+        elif new < old and round(new) <= 0 < found.listing.offset and self.cursor_row > height:
+            self.move_cursor(row=0, scroll=False)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Columns have fixed widths; a new width of the table means new columns."""
-        wanted = columns_for(self.scrollable_content_region.width)
-        if wanted != self._columns:
-            self._columns = wanted
-            self._rows, self._order = {}, []
-            self.clear(columns=True)
-            for column, width in wanted:
-                label = Text(column.label, style("muted"))
-                if column.key in ("id", "time", "created"):
-                    label.justify = "right"
-                self.add_column(label, key=column.key, width=width)
+        """The columns follow the width."""
         if self._snapshot is not None:
             self.show(self._snapshot, self._now)

@@ -1,7 +1,7 @@
 """The map of what is pruned: kinds of targets down, transformer blocks across, in forward order.
 
-A cell is a dot while its target waits; once solved, its height and its colour both tell the
-relative output error, so that the map reads without colour too.
+A cell is a dot while its target waits and a ring while its Hessian is gathered; once solved, its
+height and its colour both tell the relative output error, so that the map reads without colour too.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
+from obstui.tui import theme
 from obstui.tui.facts import JobFacts, Target
-from obstui.tui.theme import PALETTE, style
+from obstui.tui.theme import style
 
 HEIGHTS = "▁▂▃▄▅▆▇█"
-WAITING, AT_WORK = "·", "◆"
+WAITING, GATHERING, AT_WORK = "·", "○", "◆"
+SOLVED = "■"  # by a method that measures no error
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,20 +184,23 @@ class LayerMap(Widget, can_focus=True):
 
     def legend(self) -> Text:
         """How to read the heights: at which sparsity, and what the tallest stands for."""
-        if self.level is None:
-            return Text(f"{WAITING} waiting  {AT_WORK} being solved", style("muted"))
         solved = sum(target.solved for target in self.targets)
-        ramp = Text()
-        for glyph, colour in zip(HEIGHTS, PALETTE.ramp, strict=True):
-            ramp.append(glyph, colour)
-        return Text.assemble(
-            (f"{solved} of {len(self.targets)} solved", style("text")),
-            ("   output error at ", style("muted")),
-            (f"{float(self.level) * 100:g} %", style("text")),
-            ("  0 ", style("muted")),
-            ramp,
-            (f" {self._worst:.3f}", style("muted")),
-        )
+        gathering = sum(target.gathering for target in self.targets)
+        narrow = self.size.width < 70
+        line = Text(f"{solved} of {len(self.targets)} solved", style("text"), no_wrap=True)
+        if gathering:
+            words = "" if narrow else " calibrating"
+            line.append(f"  {GATHERING} {gathering}{words}", style("accent"))
+        if self.level is None or not self._worst:
+            signs = {WAITING: "waiting", AT_WORK: "being solved", SOLVED: "solved"}
+            for sign, words in signs.items():
+                line.append(f"  {sign} {words}", style("muted"))
+            return line
+        line.append("  error at ", style("muted"))
+        line.append(f"{float(self.level) * 100:g} %", style("text")).append("  0 ", style("muted"))
+        for glyph, colour in zip(HEIGHTS, theme.ramp(), strict=True):
+            line.append(glyph, colour)
+        return line.append(f" {self._worst:.3f}", style("muted"))
 
     def render_line(self, y: int) -> Strip:
         rows = 1 + len(self._kinds)
@@ -206,6 +211,7 @@ class LayerMap(Widget, can_focus=True):
         segments = self._header(groups) if row == 0 else self._cells(groups, self._kinds[row - 1])
         ground = self.rich_style
         strip = Strip([Segment(s.text, ground + s.style if s.style else ground) for s in segments])
+        strip = strip.simplify()  # each segment costs its colours anew on the wire
         return strip.adjust_cell_length(self.size.width, ground)
 
     def _header(self, groups: tuple[tuple[str, int, int], ...]) -> list[Segment]:
@@ -241,12 +247,15 @@ class LayerMap(Widget, can_focus=True):
     def _glyph(self, target: Target) -> tuple[str, Style]:
         error = target.error.get(self.level or "") if target.error else None
         if error is None:
-            working = bool(self._at_work) and target.name == self._at_work
-            return (
-                (AT_WORK, Style.parse(style("accent")))
-                if working
-                else (WAITING, Style.parse(style("faint")))
-            )
+            sign, look = self._unmeasured(target)
+            return sign, Style.parse(style(look))
         share = error / self._worst if self._worst else 0.0
         step = min(len(HEIGHTS) - 1, int(share * len(HEIGHTS)))
-        return HEIGHTS[step], Style.parse(PALETTE.ramp[step])
+        return HEIGHTS[step], Style.parse(theme.ramp()[step])
+
+    def _unmeasured(self, target: Target) -> tuple[str, str]:
+        if target.solved and self.level in (target.kept or {}):
+            return SOLVED, "good"
+        if self._at_work and target.name == self._at_work:
+            return AT_WORK, "accent"
+        return (GATHERING, "accent") if target.gathering else (WAITING, "faint")

@@ -107,12 +107,64 @@ def _model_row(
     )
 
 
+_LATENCY_HEADS: tuple[str, ...] = (
+    "model", "sparsity", "ms/step", "quartiles", "vs dense", "s/image", "ideal", "params", "VRAM",
+)  # fmt: skip
+
+
+def latency_text(rows: Sequence[Mapping[str, Any]], width: int) -> Text:
+    """One line for each model of a benchmark; times are medians, "ideal" what fewer operations
+    alone would give."""
+    dense = rows[0]["step_ms"] if rows else 0.0
+    heads = _LATENCY_HEADS
+    if not any(row.get("peak_bytes") for row in rows):
+        heads = heads[:-1]
+    return aligned(heads, [_latency_row(row, dense)[: len(heads)] for row in rows], width)
+
+
+def _latency_row(row: Mapping[str, Any], dense: float) -> tuple[Cell, ...]:
+    peak, ideal = row.get("peak_bytes"), row.get("ideal")
+    faster = dense / row["step_ms"] if row["step_ms"] else 0.0
+    return (
+        (one_line(row["model"], limit=24), "strong"),
+        (f"{float(row['sparsity']) * 100:g} %" if row.get("sparsity") else "–", "text"),
+        (f"{row['step_ms']:.1f}", "accent"),
+        (f"{row['step_ms_low']:.1f}–{row['step_ms_high']:.1f}", "muted"),
+        (f"{faster:.2f} ×" if row.get("sparsity") else "–", "good" if faster > 1 else "text"),
+        (f"{row['image_s']:.2f}", "text"),
+        (f"{ideal:.2f} ×" if ideal else "–", "muted"),
+        (formats.params(int(row["params"])), "text"),
+        (formats.size(peak) if peak else "–", "text"),
+    )
+
+
+def export_text(export: Mapping[str, Any]) -> Text:
+    """Where the exported model lies, and its files."""
+    line = Text.assemble(
+        (one_line(export.get("variant") or "", limit=80), style("strong")),
+        (f" as {one_line(export.get('format') or '', limit=20)}", style("text")),
+        (f", {formats.params(int(export.get('params') or 0))} parameters", style("muted")),
+        (f", {formats.size(export.get('size_bytes') or 0)}", style("muted")),
+    )
+    lines = [line, Text(one_line(export.get("folder") or "", limit=500), style("accent"))]
+    for file in export.get("files") or ():
+        words = f"{formats.size(file['size_bytes']):>9}  {one_line(file['name'], limit=200)}"
+        lines.append(
+            Text(words, style("text")).append(f"  {str(file['sha256'])[:12]}", style("faint"))
+        )
+    return Text("\n").join(lines)
+
+
 def result_text(job_kind: str, result: Mapping[str, Any] | None, width: int) -> Text:
     """The result of a finished job as a table, empty where pictures say it all."""
     if not result:
         return Text()
-    if job_kind == "prune":
+    if job_kind in ("prune", "import"):
         return variants_text(result, width)
     if job_kind == "compare":
         return models_text(result.get("models") or (), width)
+    if job_kind == "bench":
+        return latency_text(result.get("latency") or (), width)
+    if job_kind == "export":
+        return export_text(result.get("export") or {})
     return Text()

@@ -6,6 +6,11 @@ from rich.text import Text
 from textual.widgets import Static
 
 
+def alike(one: Text, other: Text) -> bool:
+    """Whether two texts look the same: Rich's own == does not see their base styles."""
+    return one == other and one.style == other.style
+
+
 class Still(Static):
     """A Static for text that others refresh often. Data is never markup."""
 
@@ -18,9 +23,10 @@ class Still(Static):
     def show(self, text: Text | str) -> None:
         """Draw `text` unless it is what the screen shows already. Empty text takes no room."""
         wanted = Text(text) if isinstance(text, str) else text
-        if self._shown == wanted:
+        if self._shown is not None and alike(self._shown, wanted):
             return
-        same_shape = (
+        same_shape = self._fixed and bool(wanted.plain) != self.has_class("-empty")
+        same_shape = same_shape or (
             self._shown is not None
             and self._shown.plain.count("\n") == wanted.plain.count("\n")
             and self._shown.cell_len == wanted.cell_len
@@ -28,6 +34,12 @@ class Still(Static):
         self._shown = wanted
         self.set_class(not wanted.plain, "-empty")
         self.update(wanted, layout=not same_shape)
+
+    @property
+    def _fixed(self) -> bool:
+        """Whether no text can change the room that it takes."""
+        width, height = self.styles.width, self.styles.height
+        return bool(height and height.is_cells) and not (width and width.is_auto)
 
     @property
     def text(self) -> str:

@@ -9,6 +9,7 @@ from textual.widgets import DataTable
 
 from obstui.tui import formats
 from obstui.tui.theme import style
+from obstui.tui.widgets.still import alike
 
 if TYPE_CHECKING:
     from obstui.tui.facts import JobFacts, Target
@@ -27,13 +28,16 @@ def target_words(target: Target, level: str | None, width: int) -> Text:
     """One target on one line, at one sparsity; its full name where there is room for all of it."""
     place = f"{target.stage} block {target.block} {target.kind}  "
     line = Text.assemble((place, style("strong")), no_wrap=True)
-    if target.error is None or level is None or level not in target.error:
-        line.append(f"{target.units:,} {unit_name(target.kind)}, waiting", style("muted"))
+    kept = (target.kept or {}).get(level or "")
+    if kept is None:
+        doing = "calibrating" if target.gathering else "waiting"
+        line.append(f"{target.units:,} {unit_name(target.kind)}, {doing}", style("muted"))
         return _named(line, target, width)
-    kept = (target.kept or {}).get(level)
     line.append(f"keeps {formats.whole(kept)} of {target.units:,} {unit_name(target.kind)}",
                 style("text"))  # fmt: skip
-    line.append(f"  error {target.error[level]:.4f}", style("accent"))
+    for words, errors in (("error", target.error), ("held-out", target.held_out)):
+        if (error := (errors or {}).get(level or "")) is not None:
+            line.append(f"  {words} {error:.4f}", style("accent"))
     if target.seconds is not None:
         line.append(f"  {target.seconds:.1f} s", style("muted"))
     if target.samples_per_dim is not None:
@@ -66,9 +70,10 @@ class TargetTable(DataTable[Text]):
                 self._rebuild(rows, levels)
                 self._shape = shape
             for name, cells in rows.items():
-                if cells != self._cells.get(name):
-                    for column, cell in zip(self.ordered_columns, cells, strict=True):
-                        self.update_cell(name, column.key, cell)
+                known = zip(self.ordered_columns, self._cells[name], cells, strict=True)
+                for column, old, new in known:
+                    if not alike(old, new):
+                        self.update_cell(name, column.key, new)
         self._cells = rows
 
     def _rebuild(self, rows: dict[str, list[Text]], levels: tuple[str, ...]) -> None:

@@ -1,0 +1,239 @@
+"""The morning report: what happened while the person was away, and what is still to come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import DataTable
+
+from obstui.report import SEEN, Report, collect, shares
+from obstui.text import one_line
+from obstui.tui import wording
+from obstui.tui.follow import Fault
+from obstui.tui.formats import duration, params, size, when
+from obstui.tui.screens.job_acts import JobActs
+from obstui.tui.theme import state_glyph, state_style, style
+from obstui.tui.widgets.still import Still, alike
+
+if TYPE_CHECKING:
+    from obstui.config import Paths
+    from obstui.store import JobView, Reader
+    from obstui.tui.follow import Snapshot
+
+FIRST_LOOK = 24 * 3600.0
+"""How far back (seconds) the first report of all goes."""
+SHOWN_JOBS = 200
+_COLUMNS = (("job", 6), ("state", 13), ("what", 34), ("why or result", 60))
+
+
+class Away:
+    """Reads the report of one visit: `since` stays the same while it is open."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self._since: float | None = None
+
+    def read(self, reader: Reader) -> Report:
+        """Raises StoreError."""
+        if self._since is None:
+            seen = reader.setting(SEEN)
+            known = isinstance(seen, (int, float)) and 0 < seen <= self.now
+            self._since = seen if known else self.now - FIRST_LOOK
+        return collect(reader, reader.paths, since=self._since, now=self.now)
+
+
+class ReportScreen(JobActs[None]):
+    """What ended, what failed first, and below it what it cost and what is left."""
+
+    place = "report"
+    CSS_PATH = "report.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,o", "open_job", "Open job", id="report.open",
+                tooltip="The job under the cursor"),
+        Binding("s", "seen", "Seen", id="report.seen",
+                tooltip="Count all this as read: the next report begins now"),
+        Binding("j", "move('cursor_down')", "Down", id="report.down", show=False,
+                tooltip="The job below"),
+        Binding("k", "move('cursor_up')", "Up", id="report.up", show=False,
+                tooltip="The job above"),
+    ]  # fmt: skip
+
+    def compose_body(self) -> ComposeResult:
+        yield Still(id="heading")
+        yield DataTable(id="ended", cursor_type="row", cursor_foreground_priority="renderable")
+        with VerticalScroll(id="rest", can_focus=False):
+            yield Still(id="lines")
+
+    def on_mount(self) -> None:
+        self._away = Away(self.dashboard.clock())
+        table = self._table
+        for label, width in _COLUMNS:
+            table.add_column(label, key=label, width=width)
+
+    @property
+    def _table(self) -> DataTable[Text]:
+        return self.query_one("#ended", DataTable)
+
+    def ask_follower(self) -> None:
+        self.dashboard.follow(None, reading=self._away.read)
+
+    @property
+    def _report(self) -> Report | None:
+        page = self.dashboard.snapshot.page
+        return page if isinstance(page, Report) else None
+
+    @property
+    def selected_job(self) -> JobView | None:
+        found, row = self._report, self._table.cursor_row
+        jobs = ended(found) if found is not None else []
+        return jobs[row] if 0 <= row < len(jobs) else None
+
+    async def show(self, snapshot: Snapshot) -> None:
+        await super().show(snapshot)
+        page, found = snapshot.page, self._report
+        if isinstance(page, Fault):
+            self.query_one("#lines", Still).show(Text(page.words, style("bad")))
+        if found is None:
+            return
+        self.query_one("#heading", Still).show(heading(found))
+        self._fill(ended(found))
+        self._describe()
+
+    def _fill(self, jobs: list[JobView]) -> None:
+        """One row for each job; only cells that differ are written."""
+        table = self._table
+        table.display = bool(jobs)
+        wanted = [str(job.id) for job in jobs]
+        if [str(key.value) for key in table.rows] != wanted:
+            table.clear()
+            for name in wanted:
+                table.add_row(*(Text() for _ in table.columns), key=name)
+        for job in jobs:
+            for column, cell in zip(table.columns, _cells(job), strict=True):
+                if not alike(table.get_cell(str(job.id), column), cell):
+                    table.update_cell(str(job.id), column, cell)
+
+    @on(DataTable.RowHighlighted)
+    def _describe(self) -> None:
+        """What the table has no room for, and the figures of the whole."""
+        found, job = self._report, self.selected_job
+        if found is None:
+            return
+        said = [] if job is None else [_line(f"Job {job.id}", wording.outcome(job) or job.state)]
+        self.query_one("#lines", Still).show(Text("\n").join([*said, *lines(found)]))
+        self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "seen" and self.dashboard.readonly:
+            return False
+        return super().check_action(action, parameters) if self.is_mounted else False
+
+    async def action_move(self, action: str) -> None:
+        await self._table.run_action(action)
+
+    @on(DataTable.RowSelected)
+    def action_open_job(self) -> None:
+        if (job := self.selected_job) is not None:
+            self.dashboard.open_job(job.id)
+
+    def action_seen(self) -> None:
+        now = self._away.now
+        self.dashboard.change(
+            lambda store: store.set_setting(SEEN, now), "Read: the next report begins here."
+        )
+
+
+def greeting(paths: Paths, now: float) -> str:
+    """What ended since the person last read a report; "" if nothing did, or none was ever read.
+    Reads the store. Raises StoreError."""
+    from obstui.store import Reader
+
+    with Reader.open(paths) as reader:
+        seen = reader.setting(SEEN)
+        if not isinstance(seen, (int, float)) or not 0 < seen <= now:
+            return ""
+        states = [job.state for job in reader.jobs(ended_since=seen)]
+    failed = sum(state in ("failed", "quarantined") for state in states)
+    if not states:
+        return ""
+    return (f"While you were away: {states.count('succeeded')} finished, {failed} failed. "
+            "6 shows the report.")  # fmt: skip
+
+
+def ended(found: Report) -> list[JobView]:
+    """What needs a person first, then the newest first."""
+    jobs = [*reversed(found.failed), *reversed(found.other), *reversed(found.succeeded)]
+    return jobs[:SHOWN_JOBS]
+
+
+def heading(found: Report) -> Text:
+    """One line: since when, and how much of what."""
+    words = Text(no_wrap=True).append("While you were away", style("strong"))
+    words.append(f"  since {when(found.since, found.now)}   ", style("muted"))
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(shares(found.succeeded).items()))
+    words.append(f"{len(found.succeeded)} finished", style("good" if kinds else "muted"))
+    for jobs, word, look in ((found.failed, "failed", "bad"), (found.other, "not run", "muted")):
+        if jobs:
+            words.append(f"  {len(jobs)} {word}", style(look))
+    words.append(f"   {kinds}", style("muted"))
+    return words
+
+
+def lines(found: Report) -> Iterator[Text]:
+    """The best sizes, the cost, what is left."""
+    for best in found.best:
+        fewer = 1 - best.params / best.dense_params if best.dense_params else 0.0
+        yield _line(
+            "Best" if best.good else "Nearest",
+            f"{one_line(best.base, limit=40)} as {one_line(best.model, limit=40)}: "
+            f"{params(best.params)} parameters, {fewer:.0%} fewer ({best.quality}; "
+            f"job {best.job_id})",
+            "good" if best.good else "warn",
+        )
+    hours = [f"{duration(seconds)} on {one_line(device, limit=40)}"
+             for device, seconds in sorted(found.device_seconds.items())]  # fmt: skip
+    yield _line("Cost", ", ".join(hours) or "no device time")
+    yield _line("Disk", f"{size(found.disk_bytes)} by these jobs, {size(found.all_bytes)} in all")
+    yield _line("Left", _left(found))
+    for stop in found.stops:
+        yield _line("Stopped", one_line(stop), "warn")
+
+
+def _left(found: Report) -> str:
+    counts, finish = found.counts, found.finish
+    running = sum(counts[state] for state in ("starting", "running", "pausing", "cancelling"))
+    shown = {"running": running} | {s: counts[s] for s in ("queued", "held", "paused")}
+    words = ", ".join(f"{count} {state}" for state, count in shown.items() if count) or "nothing"
+    if finish.p50 is not None and finish.p90 is not None:
+        least = "at least " if finish.unknown else ""
+        return (f"{words}; done {least}by {_clock(finish.p50, found.now)}, "
+                f"nine times of ten by {_clock(finish.p90, found.now)}")  # fmt: skip
+    return f"{words}; when it ends is unknown" if finish.jobs else words
+
+
+def _clock(at: float, now: float) -> str:
+    day = when(at, now)
+    return day if ":" in day else f"{time.strftime('%H:%M', time.localtime(at))} on {day}"
+
+
+def _line(label: str, words: str, look: str = "text") -> Text:
+    return Text.assemble((f"{label:9}", style("muted")), (words, style(look)))
+
+
+def _cells(job: JobView) -> tuple[Text, Text, Text, Text]:
+    name = one_line(job.name or job.kind, limit=80)
+    why = one_line(wording.outcome(job), limit=300)
+    look = state_style(job.state)
+    return (
+        Text(str(job.id), style("muted"), justify="right"),
+        Text(f"{state_glyph(job.state)} {job.state}", look, no_wrap=True),
+        Text(name, style("text"), no_wrap=True, overflow="ellipsis"),
+        Text(why, style("text"), no_wrap=True, overflow="ellipsis"),
+    )

@@ -1,0 +1,226 @@
+"""The workers and their devices: what each does, what holds it up, and how to mend that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.widgets import DataTable
+
+from obstui.store.stops import BY_HAND, QUEUE
+from obstui.telemetry import Reading
+from obstui.text import one_line
+from obstui.tui.follow import Fault
+from obstui.tui.screens.confirm import Confirm, Question
+from obstui.tui.screens.view import View
+from obstui.tui.theme import style
+from obstui.tui.widgets.bars import progress_bar
+from obstui.tui.widgets.device_lines import Device, device_lines, devices, read_users
+from obstui.tui.widgets.still import Still, alike
+from obstui.tui.writer import sentence
+
+if TYPE_CHECKING:
+    from obstui.config import Paths
+    from obstui.tui.follow import Snapshot
+
+
+class WorkersScreen(View[None]):
+    """The devices in a table, the chosen one in full below."""
+
+    place = "workers"
+    CSS_PATH = "workers.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("P,p", "pause_queue", "Pause queue", id="workers.pause",
+                tooltip="Let no job start, or let them start again; what runs goes on"),
+        Binding("l", "lift", "Lift stop", id="workers.lift",
+                tooltip="Let jobs start again on this device"),
+        Binding("d", "drain", "Drain", id="workers.drain",
+                tooltip="The workers finish their jobs, take no others, and end"),
+        Binding("S", "stop", "Stop", id="workers.stop",
+                tooltip="The workers put their jobs back at the next boundary, and end"),
+        Binding("enter,o", "open_job", "Open job", id="workers.open",
+                tooltip="The job that this device works on"),
+        Binding("j", "move('cursor_down')", "Down", id="workers.down", show=False,
+                tooltip="The device below"),
+        Binding("k", "move('cursor_up')", "Up", id="workers.up", show=False,
+                tooltip="The device above"),
+    ]  # fmt: skip
+
+    def compose_body(self) -> ComposeResult:
+        yield DataTable(id="devices", cursor_type="row", cursor_foreground_priority="renderable")
+        yield Still(id="nobody")
+        with VerticalScroll(id="about", can_focus=False):
+            yield Still(id="device")
+
+    def on_mount(self) -> None:
+        table = self._table
+        for label, width in (("device", 24), ("state", 12), ("job", 20), ("memory", 13)):
+            table.add_column(label, key=label, width=width)
+
+    @property
+    def _table(self) -> DataTable[Text]:
+        return self.query_one("#devices", DataTable)
+
+    def ask_follower(self) -> None:
+        self.dashboard.follow(None, reading=read_users)
+
+    @property
+    def _devices(self) -> list[Device]:
+        return devices(self.dashboard.snapshot)
+
+    @property
+    def chosen(self) -> Device | None:
+        """The device under the cursor."""
+        if not self.is_mounted:
+            return None
+        found, row = self._devices, self._table.cursor_row
+        return found[row] if 0 <= row < len(found) else None
+
+    async def show(self, snapshot: Snapshot) -> None:
+        await super().show(snapshot)
+        found = devices(snapshot)
+        self._fill(found, snapshot)
+        self.query_one("#nobody", Still).show(
+            Text("No worker has run here yet.", style("muted"))
+            if snapshot.read and not found and not snapshot.fault else ""
+        )  # fmt: skip
+        self._describe()
+        self.refresh_bindings()
+
+    def _fill(self, found: list[Device], snapshot: Snapshot) -> None:
+        """One row for each device; only cells that differ are written."""
+        table = self._table
+        table.display = bool(found)
+        wanted = [device.id for device in found]
+        if [str(key.value) for key in table.rows] != wanted:
+            table.clear()
+            for name in wanted:
+                table.add_row(*(Text() for _ in table.columns), key=name)
+        for device in found:
+            for column, cell in zip(table.columns, _cells(device, snapshot), strict=True):
+                if not alike(table.get_cell(device.id, column), cell):
+                    table.update_cell(device.id, column, cell)
+
+    @on(DataTable.RowHighlighted)
+    def _describe(self) -> None:
+        device, app = self.chosen, self.dashboard
+        lines = Text()
+        if device is not None:
+            page = app.snapshot.page if app.snapshot.reading is read_users else ()
+            users = page if isinstance(page, tuple) else ()
+            width = max(40, self.size.width - 4)
+            lines = Text("\n").join(
+                device_lines(device, app.snapshot, users, app.settings, app.clock(), width)
+            )
+            if isinstance(page, Fault):
+                lines.append(f"\n{page.words}", style("bad"))
+        self.query_one("#device", Still).show(lines)
+        self.refresh_bindings()
+
+    # -- what a person can do ----------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        writes = ("pause_queue", "lift", "drain", "stop")
+        if action in writes and self.dashboard.readonly:
+            return False
+        if action in ("drain", "stop"):
+            return self.dashboard.snapshot.worker_alive or None
+        if action in ("lift", "open_job"):
+            device = self.chosen
+            wanted = device and (device.stop if action == "lift" else device.job_id)
+            return wanted is not None or None
+        return super().check_action(action, parameters)
+
+    async def action_move(self, action: str) -> None:
+        await self._table.run_action(action)
+
+    @on(DataTable.RowSelected)
+    def action_open_job(self) -> None:
+        if (device := self.chosen) is not None and device.job_id is not None:
+            self.dashboard.open_job(device.job_id)
+
+    def action_pause_queue(self) -> None:
+        paused = any(stop.scope == QUEUE for stop in self.dashboard.snapshot.stops)
+        if paused:
+            self.dashboard.change(lambda store: store.go(QUEUE), "The queue goes on.")
+        else:
+            self.dashboard.change(
+                lambda store: store.stop(QUEUE, BY_HAND), "The queue is paused; what runs goes on."
+            )
+
+    def action_lift(self) -> None:
+        device = self.chosen
+        if device is not None and device.stop is not None:
+            scope = device.id
+            self.dashboard.change(lambda store: store.go(scope), "Jobs may start on it again.")
+
+    def action_drain(self) -> None:
+        self._have_done(_drain, "The workers end after their jobs.")
+
+    def action_stop(self) -> None:
+        alive = [device for device in self._devices if device.alive]
+        jobs = [str(device.job_id) for device in alive if device.job_id is not None]
+        told = (
+            f"Job {', '.join(jobs)} goes to its next boundary and back into the queue."
+            if len(jobs) == 1
+            else f"Jobs {', '.join(jobs)} go to their next boundary and back into the queue."
+            if jobs
+            else "Queued jobs wait until a worker is started again."
+        )
+        amount = "the worker" if len(alive) == 1 else f"{len(alive)} workers"
+        question = Question(f"Stop {amount}?", told, yes="Stop", no="Keep working")
+        self.app.push_screen(Confirm(question), self._stop_answered)
+
+    def _stop_answered(self, yes: bool | None) -> None:
+        if yes:
+            self.notify("Stopping at the next boundary ...", markup=False, timeout=5)
+            self._have_done(_stop, "The workers have stopped; queued jobs wait.")
+
+    @work(thread=True, group="workers", exit_on_error=False)
+    def _have_done(self, act: Callable[[Paths], object], said: str) -> None:
+        """Do what may take minutes, away from the screen."""
+        app = self.dashboard
+        try:
+            act(app.paths)
+        except Exception as err:
+            words, severity = sentence(err), "error"
+        else:
+            words, severity = said, "information"
+        app.call_from_thread(app.notify, words, severity=severity, markup=False)
+
+
+def _drain(paths: Paths) -> object:
+    from obstui.worker import launch
+
+    return launch.drain(paths)
+
+
+def _stop(paths: Paths) -> object:
+    from obstui.worker import launch
+
+    return launch.stop(paths)
+
+
+def _cells(device: Device, snapshot: Snapshot) -> tuple[Text, Text, Text, Text]:
+    name = Text(device.name, style("text" if device.alive else "muted"), no_wrap=True)
+    job = snapshot.job(device.job_id)
+    title = f"{device.job_id} {one_line(snapshot.title(job), limit=60)}" if job else ""
+    glyph, words, look = device.state
+    return (
+        name,
+        Text(f"{glyph} {words}", style(look)),
+        Text(title or str(device.job_id or ""), style("text"), no_wrap=True),
+        _memory(device.reading),
+    )
+
+
+def _memory(reading: Reading | None) -> Text:
+    if reading is None or not reading.total:
+        return Text()
+    used = (reading.total - reading.free) / reading.total
+    return progress_bar(used, 8).append(f" {used:4.0%}", style("muted"))

@@ -1,0 +1,118 @@
+"""What a job was asked to do, in full; what it had to say; its attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from obstui.text import one_line
+from obstui.tui import formats
+from obstui.tui.theme import state_style, style
+
+if TYPE_CHECKING:
+    from obstui.store import AttemptView, JobView
+
+PROMPTS_SHOWN = 12
+_APART = ("kind", "name", "prompts")
+
+
+def asked_text(
+    job: JobView, attempts: Sequence[AttemptView], notes: Sequence[str], now: float
+) -> Text:
+    """Notes first: they are what the person should read. Then what was set, then the rest."""
+    chosen, usual = _settings(job.spec)
+    parts = [_notes(notes)] if notes else []
+    parts.append(_block("Set for this job", chosen, "text"))
+    parts.append(_prompts(job.spec.get("prompts") or ()))
+    parts.append(_block("As usual", usual, "muted"))
+    parts.append(_attempts(attempts, now))
+    return Text("\n\n").join([part for part in parts if part.plain])
+
+
+def _settings(spec: dict[str, Any]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """What was set, and what was left as it is by default."""
+    from obstui.specs import BadSpec, parse
+
+    try:
+        model = parse(spec)
+    except BadSpec:
+        return [(key, _words(key, value)) for key, value in spec.items() if key not in _APART], []
+    chosen: list[tuple[str, str]] = []
+    usual: list[tuple[str, str]] = []
+    for key, field in type(model).model_fields.items():
+        if key in _APART:
+            continue
+        value = getattr(model, key)
+        entry = (key.replace("_", " "), _words(key, value))
+        same = value == field.get_default(call_default_factory=True)
+        (usual if same else chosen).append(entry)
+    return chosen, usual
+
+
+def _words(key: str, value: Any) -> str:
+    if value is None or value in ("", ()):
+        return "the model's own" if key in ("steps", "guidance", "size") else "–"
+    if key == "sparsity":
+        levels = value if isinstance(value, (tuple, list)) else (value,)
+        return ", ".join(f"{float(level) * 100:g} %" for level in levels)
+    if isinstance(value, (tuple, list)):
+        return one_line(", ".join(str(item) for item in value), limit=500)
+    return one_line(value, limit=500)
+
+
+def _head(words: str) -> Text:
+    return Text(words, style("strong"))
+
+
+def _block(head: str, entries: Sequence[tuple[str, str]], look: str) -> Text:
+    if not entries:
+        return Text()
+    width = max(len(name) for name, _ in entries) + 2
+    lines = [_head(head)]
+    lines += [
+        Text.assemble((f"{name:<{width}}", style("muted")), (words, style(look)))
+        for name, words in entries
+    ]
+    return Text("\n").join(lines)
+
+
+def _prompts(prompts: Sequence[str]) -> Text:
+    if not prompts:
+        return Text()
+    count = "1 prompt" if len(prompts) == 1 else f"{len(prompts)} prompts"
+    lines = [_head(count)]
+    lines += [
+        Text(one_line(prompt, limit=300), style("text")) for prompt in prompts[:PROMPTS_SHOWN]
+    ]
+    if len(prompts) > PROMPTS_SHOWN:
+        lines.append(Text(f"and {len(prompts) - PROMPTS_SHOWN} more", style("muted")))
+    return Text("\n").join(lines)
+
+
+def _notes(notes: Sequence[str]) -> Text:
+    lines = [_head("Notes")]
+    lines += [Text(one_line(note, limit=2000), style("warn")) for note in notes]
+    return Text("\n").join(lines)
+
+
+def _attempts(attempts: Sequence[AttemptView], now: float) -> Text:
+    if not attempts:
+        return Text()
+    lines = [_head("Attempts")]
+    for attempt in attempts:
+        end = attempt.finished_at
+        times = formats.when(attempt.started_at, now)
+        if end is not None:
+            times += f", took {formats.duration(end - attempt.started_at)}"
+        state = attempt.state or "under way"
+        line = Text.assemble(
+            (f"{attempt.number}  ", style("accent")),
+            (state, state_style(state) if attempt.state else style("text")),
+            (f"  {times}", style("muted")),
+        )
+        if attempt.error or attempt.reason:
+            line.append(f"  {one_line(attempt.error or attempt.reason, limit=500)}", style("text"))
+        lines.append(line)
+    return Text("\n").join(lines)

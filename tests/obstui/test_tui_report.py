@@ -1,0 +1,103 @@
+"""The morning report: what it shows first, what its keys do, and that looking writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from textual.widgets import DataTable, Input
+
+from obstui.config import Paths
+from obstui.report import SEEN
+from obstui.store import Reader
+from obstui.tui.screens.job import JobScreen
+from obstui.tui.screens.new_job import NewJobScreen
+from obstui.tui.screens.queue import QueueScreen
+from obstui.tui.screens.report import ReportScreen, greeting
+from obstui.tui.widgets.still import Still
+from tests.obstui import tui_store
+from tests.obstui.tui_pilot import opened, until
+
+
+@pytest.fixture
+def busy(paths: Paths) -> Iterator[tui_store.Scene]:
+    scene = tui_store.busy(paths.home)
+    yield scene
+    scene.close()
+
+
+def text(app: object, name: str) -> str:
+    return app.screen.query_one(name, Still).text  # type: ignore[attr-defined]
+
+
+def rows(app: object) -> list[str]:
+    table = app.screen.query_one(DataTable)  # type: ignore[attr-defined]
+    return [str(key.value) for key in table.rows]
+
+
+async def test_what_failed_comes_first_and_says_why(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("6")
+        await until(pilot, lambda: rows(app) == ["3", "4", "2", "1"])
+        heading = text(app, "#heading")
+        assert "1 compare, 1 prune" in heading
+        assert "1 failed" in heading
+        await until(pilot, lambda: "9.4 GiB more were needed" in text(app, "#lines"))
+        lines = text(app, "#lines")
+        assert "demo as 1@10" in lines
+        assert "20 min on cpu" in lines
+        assert "1 running, 2 queued, 1 held" in lines
+        await pilot.press("j")
+        await until(pilot, lambda: text(app, "#lines").startswith("Job 4"))
+        await pilot.press("k", "enter")
+        await until(pilot, lambda: isinstance(app.screen, JobScreen))
+
+
+async def test_what_was_seen_is_not_told_again(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("6")
+        await until(pilot, lambda: rows(app))
+        with Reader.open(busy.paths) as reader:
+            assert reader.setting(SEEN) is None
+            await pilot.press("s")
+            await until(pilot, lambda: reader.setting(SEEN) == tui_store.NOW)
+        await pilot.press("1", "6")
+        await until(pilot, lambda: "0 finished" in text(app, "#heading"))
+        assert rows(app) == []
+
+
+async def test_read_only_it_cannot_be_marked_or_changed(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths, readonly=True) as (app, pilot):
+        await pilot.press("6")
+        await until(pilot, lambda: rows(app))
+        await pilot.press("s", "r", "d")
+        await pilot.pause()
+        assert isinstance(app.screen, ReportScreen)
+    with Reader.open(busy.paths) as reader:
+        assert reader.setting(SEEN) is None
+        assert reader.job(3).state == "failed"
+
+
+async def test_a_failed_job_is_retried_or_changed_from_here(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("6")
+        await until(pilot, lambda: rows(app))
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, NewJobScreen))
+        assert app.screen.query_one("#answer-size", Input).value == "2048"
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, ReportScreen))
+        await pilot.press("r")
+        with Reader.open(busy.paths) as reader:
+            await until(pilot, lambda: reader.job(3).state == "queued")
+
+
+async def test_coming_back_a_toast_says_what_ended(busy: tui_store.Scene) -> None:
+    assert greeting(busy.paths, tui_store.NOW) == ""  # nobody has read a report yet
+    busy.store.set_setting(SEEN, tui_store.NOW - 86_400)
+    async with opened(busy.paths) as (app, pilot):
+        await until(pilot, lambda: any("2 finished, 1 failed" in n.message
+                                       for n in app._notifications))  # fmt: skip
+        assert isinstance(app.screen, QueueScreen)
+    busy.store.set_setting(SEEN, tui_store.NOW)
+    assert greeting(busy.paths, tui_store.NOW) == ""
