@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +16,7 @@ from textual.worker import get_current_worker
 
 from obstui.specs import BadSpec
 from obstui.text import one_line
-from obstui.tui import form
+from obstui.tui import form, machine
 from obstui.tui.formats import duration, params, size
 from obstui.tui.theme import style
 from obstui.tui.widgets.device_lines import devices
@@ -35,11 +34,11 @@ HISTORY = 500  # finished jobs looked through for one like it
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A plan, how long the like took here, the bytes free on the store's disk."""
+    """A plan, how long the like took here, the bytes free on the store's disk if it tells."""
 
     plan: Plan
     time: Duration | None
-    free: int
+    free: int | None
 
 
 def work_out(paths: Paths, kind: str, answers: Mapping[str, Any]) -> Forecast:
@@ -53,7 +52,7 @@ def work_out(paths: Paths, kind: str, answers: Mapping[str, Any]) -> Forecast:
     made = plan.make(parse(form.spec_data(kind, answers)))
     with Reader.open(paths) as reader:
         time = plan.past(reader.jobs(states=("succeeded",), limit=HISTORY), made)
-    return Forecast(made, time, shutil.disk_usage(paths.home).free)
+    return Forecast(made, time, machine.free_bytes(paths.home))
 
 
 class PlanPanel(VerticalScroll):
@@ -156,10 +155,10 @@ def plan_lines(found: Forecast, total: int, device: str) -> Iterator[Text]:
     yield _row(("  driver, spare", 20), (size(needed - most), 10), look="muted")
     yield Text()
     room = sum(made.disk.values())
-    full = room > found.free
+    full = found.free is not None and room > found.free
     yield Text.assemble(
         ("Disk ", style("muted")), (size(room), style("bad" if full else "text")),
-        (f" of {size(found.free)} free", style("muted")),
+        ("" if found.free is None else f" of {size(found.free)} free", style("muted")),
     )  # fmt: skip
     for name, octets in made.disk.items():
         yield _row((f"  {one_line(name, limit=30)}", 32), (size(octets), 12))
