@@ -287,7 +287,7 @@ class JobScreen(JobActs[None]):
     def _pointed(self) -> None:
         layers = self.query_one(LayerMap)
         target = layers.pointed
-        width = layers.size.width
+        width = self.size.width - 4  # the map's own comes only with its layout
         self._still("pointed").show(target_words(target, layers.level, width) if target else "")
         self._still("legend").show(layers.legend() if layers.targets else "")
 
