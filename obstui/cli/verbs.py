@@ -12,8 +12,9 @@ import click
 from obstui.cli.output import as_dict, emit, json_option, say
 from obstui.config import Paths
 from obstui.errors import Problem
+from obstui.lookup import checked
 from obstui.retention import forget
-from obstui.specs import BadSpec
+from obstui.specs import KINDS, BadSpec
 from obstui.store import JobView, NotFound, Reader, Store
 from obstui.store.stops import BY_HAND, QUEUE
 from obstui.store.views import STATES
@@ -165,9 +166,10 @@ def resume(
     with Store.open(paths.ensure()) as store:
         for scope in filter(None, (QUEUE if queue else None, device)):
             what = "The queue" if scope == QUEUE else f"The device {one_line(scope, limit=80)}"
-            if not store.go(scope):
+            stopped = store.go(scope)
+            if not stopped and scope != QUEUE:
                 raise NotFound(f"{what} is not stopped.")
-            say(f"{what} goes on.")
+            say(f"{what} goes on." if stopped else f"{what} was not paused.")
 
 
 @click.command()
@@ -191,12 +193,26 @@ def retry(
 ) -> None:
     """Queue failed or cancelled jobs again; finished units are kept."""
     new = dict(_change(text) for text in changes)
-    _for_each(
-        paths,
-        _which(paths, ids, state, sweep),
-        lambda store, job_id: store.retry(job_id, new),
-        as_json=as_json,
-    )
+    with Reader.open(paths) as reader:
+
+        def again(store: Store, job_id: int) -> JobView:
+            job = reader.job(job_id)
+            return store.retry(job_id, _looked_up(job, new) if job and new else new)
+
+        _for_each(paths, _which(paths, ids, state, sweep), again, as_json=as_json)
+
+
+def _looked_up(job: JobView, changes: dict[str, Any]) -> dict[str, Any]:
+    """The changes with what they name as the worker will find it; what would fail in the night is
+    refused now, as for a new job. Raises BadSpec, NoSuchModel, CannotPlan."""
+    from obstui.plan import check_tokens
+
+    fields = changes.keys() & KINDS[job.kind].model_fields.keys() - {"kind"}
+    if not fields:
+        return changes
+    spec = checked({**job.spec, **{name: changes[name] for name in fields}})
+    check_tokens(spec)
+    return {**changes, **{name: getattr(spec, name) for name in fields}}
 
 
 def _change(text: str) -> tuple[str, Any]:

@@ -53,13 +53,13 @@ async def svg(
 
 
 async def settled(app: Dashboard, pilot: Pilot[None]) -> None:
-    """Wait until the store has been read and its pictures are drawn."""
+    """Wait until the store has been read and its pictures are drawn. Raises TimeoutError."""
     import asyncio
 
-    for _ in range(200):
+    async with asyncio.timeout(60):
         await pilot.pause()
-        if app.up_to_date:
-            break
-        await asyncio.sleep(0.02)
+        while not app.up_to_date:
+            await asyncio.sleep(0.02)
+            await pilot.pause()
     await app.workers.wait_for_complete()
     await pilot.pause()

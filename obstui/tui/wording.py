@@ -54,7 +54,10 @@ def outcome(job: JobView) -> str:
     if job.state in ("failed", "quarantined", "skipped"):
         return one_line(job.error or job.reason or job.state, limit=300)
     if job.state == "succeeded":
-        return _result_words(job.kind, job.result or {})
+        try:
+            return _result_words(job.kind, job.result or {})
+        except (LookupError, TypeError, ValueError, AttributeError):
+            return "its result cannot be read"  # of another version: the other jobs are shown
     if job.state == "cancelled":
         return ""
     if job.blocked:

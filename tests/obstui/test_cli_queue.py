@@ -89,6 +89,9 @@ def test_retry_with_changes(obstui: Run) -> None:
     assert (done.code, "damping" in done.err) == (2, True)
     assert obstui("retry", "1", "--set", "kind=compare").code == 2
     assert obstui("retry", "1", "--set", "damping").code == 2
+    done = obstui("retry", "1", "--set", "num_prompts=1", "--set", "steps=1")
+    assert (done.code, "too few to solve for" in done.err) == (2, True)
+    assert obstui("retry", "1", "--set", "model=nowhere").code == 3
     assert obstui("show", "1", "--json").data["state"] == "cancelled"
     done = obstui("retry", "1", "--set", "damping=0.05", "--set", "sparsity=[0.2, 0.3]",
                   "--set", "max_runtime=2h", "--json")  # fmt: skip
@@ -104,7 +107,9 @@ def test_the_whole_queue_stops_and_goes_on(obstui: Run) -> None:
     assert "queue is paused" in obstui("show", "1").out
     assert obstui("resume", "--queue").code == 0
     assert "queue is paused" not in obstui("show", "1").out
-    assert obstui("resume", "--queue").code == 3
+    again = obstui("resume", "--queue")
+    assert (again.code, again.err.strip()) == (0, "The queue was not paused.")
+    assert obstui("resume", "--device", "cpu").code == 3
     assert obstui("pause", "1", "--now").code == 2
     assert obstui("pause", "1", "--queue").code == 2
 

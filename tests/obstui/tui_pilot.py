@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 
 from obstui.config import Paths
 from obstui.tui.app import Dashboard
+from obstui.tui.screens.view import View
 from obstui.tui.snapshot import settled
 from tests.obstui import tui_store
 
@@ -32,6 +33,8 @@ async def opened(
     async with app.run_test(size=size, message_hook=hook) as pilot:
         await settled(app, pilot)
         yield app, pilot
+        broken = [view.broken for view in app.screen_stack if isinstance(view, View)]
+        assert not any(broken), broken
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: float = 60) -> None:

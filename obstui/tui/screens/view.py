@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
+from obstui.text import one_line
+from obstui.tui.theme import style
 from obstui.tui.widgets.status_line import Said, StatusLine
 from obstui.tui.widgets.still import Still
 
@@ -27,6 +30,9 @@ class View(Screen[T]):
 
     place: ClassVar[str] = ""
     """The name in `places.PLACES` of the place that this screen is, if it is one."""
+
+    broken: Exception | None = None
+    """Why the newest snapshot could not be drawn, if it could not."""
 
     DEFAULT_CSS = """
     View #too-small { display: none; padding: 0 1; }
@@ -70,8 +76,16 @@ class View(Screen[T]):
 
     async def show_newest(self) -> None:
         """Draw the newest snapshot, once the screen has its size."""
-        if self.is_current:
+        if not self.is_current:
+            return
+        try:
             await self.show(self.dashboard.snapshot)
+            self.broken = None
+        except Exception as err:  # a night's watch must not end over one row of one job
+            self.broken = err
+            why = one_line(f"{type(err).__name__}: {err}", limit=120)
+            words = f"A part of this screen cannot be drawn ({why}). The other places go on."
+            self.query_one("#banner", Still).show(Text(words, style("bad")))
 
     def refresh_bindings(self) -> None:
         """Have the footer drawn anew, if a key does something else now: it would be drawn, and

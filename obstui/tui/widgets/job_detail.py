@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.text import Text
 from textual import events
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from obstui.store import JobView
     from obstui.tui.facts import JobFacts
     from obstui.tui.follow import Snapshot
+    from obstui.tui.screens.view import View
 
 
 class JobDetail(Vertical):
@@ -33,10 +34,6 @@ class JobDetail(Vertical):
     JobDetail Still { width: 1fr; }
     JobDetail #pane-pictures { display: none; }
     """
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
-        super().__init__(id=id)
-        self._last: tuple[Snapshot, int | None, float, bool] | None = None
 
     def compose(self) -> ComposeResult:
         yield Still(id="pane-head")
@@ -56,15 +53,13 @@ class JobDetail(Vertical):
         yield log
 
     def on_resize(self, event: events.Resize) -> None:
-        if self._last is not None:
-            snapshot, job_id, now, readonly = self._last
-            self.call_later(self.show, snapshot, job_id, now, readonly=readonly)
+        """Its lines are made for a width."""
+        self.call_later(cast("View[object]", self.screen).show_newest)
 
     async def show(
         self, snapshot: Snapshot, job_id: int | None, now: float, *, readonly: bool
     ) -> None:
         """Bring the pane up to date with this job, or say that there is none."""
-        self._last = (snapshot, job_id, now, readonly)
         width = self.content_size.width
         if not width:
             return

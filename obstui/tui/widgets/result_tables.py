@@ -10,6 +10,7 @@ from rich.text import Text
 from obstui.text import one_line
 from obstui.tui import formats
 from obstui.tui.theme import style
+from obstui.tui.widgets.still import in_its_place
 
 Cell = tuple[str, str]
 """Words and the palette entry they are drawn with."""
@@ -63,6 +64,7 @@ _MODEL_HEADS: tuple[str, ...] = (
 )  # fmt: skip
 
 
+@in_its_place
 def models_text(models: Sequence[Mapping[str, Any]], width: int) -> Text:
     """One line for each model of a comparison, the best variant of each column marked."""
     variants = [m for m in models if m.get("ssim") is not None]
@@ -112,6 +114,7 @@ _LATENCY_HEADS: tuple[str, ...] = (
 )  # fmt: skip
 
 
+@in_its_place
 def latency_text(rows: Sequence[Mapping[str, Any]], width: int) -> Text:
     """One line for each model of a benchmark; times are medians, "ideal" what fewer operations
     alone would give."""
@@ -155,6 +158,7 @@ def export_text(export: Mapping[str, Any]) -> Text:
     return Text("\n").join(lines)
 
 
+@in_its_place
 def result_text(job_kind: str, result: Mapping[str, Any] | None, width: int) -> Text:
     """The result of a finished job as a table, empty where pictures say it all."""
     if not result:

@@ -2,8 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
+
 from rich.text import Text
 from textual.widgets import Static
+
+from obstui.text import one_line
+from obstui.tui.theme import style
+
+P = ParamSpec("P")
+
+
+def in_its_place(make: Callable[P, Text]) -> Callable[P, Text]:
+    """`make`, or a sentence in its place when what a job left behind is not as it should be: the
+    panel says so, and the rest of the screen goes on."""
+
+    @wraps(make)
+    def made(*args: P.args, **kwargs: P.kwargs) -> Text:
+        try:
+            return make(*args, **kwargs)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as err:
+            why = one_line(f"{type(err).__name__}: {err}", limit=80)
+            return Text(f"These figures cannot be read ({why}).", style("bad"))
+
+    return made
 
 
 def alike(one: Text, other: Text) -> bool:

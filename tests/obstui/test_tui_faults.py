@@ -1,0 +1,84 @@
+"""What is wrong in one job's data stays in one panel: the dashboard goes on."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from obstui.config import Paths
+from obstui.tui.places import PLACES
+from obstui.tui.screens.queue import QueueScreen
+from obstui.tui.widgets.still import Still
+from tests.obstui import tui_store
+from tests.obstui.tui_pilot import opened, until
+
+BROKEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a bench of an older version": (
+        {"kind": "bench", "variants": ("1@10",)},
+        {"latency": [{"model": "dense", "step_ms": 80.0}]},
+    ),
+    "a comparison without figures": (
+        {"kind": "compare", "variants": ("1@10",)},
+        {"models": [{"model": "dense"}, 7]},
+    ),
+    "a prune whose variants are words": (
+        {"kind": "prune", "sparsity": (0.3,)},
+        {"variants": "three of them", "targets": 12},
+    ),
+    "an export of nothing": (
+        {"kind": "export", "variant": "1@30", "format": "pth"},
+        {"export": {"params": "many", "files": [None]}},
+    ),
+    "pictures that are numbers": (
+        {"kind": "generate", "prompts": ("a cat",)},
+        {"images": [1, 2], "models": None},
+    ),
+}
+
+
+def finished(paths: Paths, spec: dict[str, Any], result: dict[str, Any]) -> tui_store.Scene:
+    scene = tui_store.Scene(paths.home)
+    tui_store.prune_finished(scene)
+    scene.queue(**spec)
+    scene.finish(scene.start(), "succeeded", result=result)
+    return scene
+
+
+@pytest.mark.parametrize("what", BROKEN)
+async def test_a_broken_result_breaks_no_place(paths: Paths, what: str) -> None:
+    scene = finished(paths, *BROKEN[what])
+    async with opened(scene.paths, size=(160, 50)) as (app, pilot):
+        for place in PLACES:
+            await pilot.press(place.key)
+            await until(pilot, lambda: app.up_to_date)
+        await pilot.press("1", "home", "enter")
+        for tab in "oasl":
+            await pilot.press(tab)
+            await until(pilot, lambda: app.up_to_date)
+        assert app.is_running
+        for view in app.screen_stack:  # said in a panel or on the banner: either will do
+            cast(Any, view).broken = None
+    scene.close()
+
+
+async def test_the_panel_says_what_it_could_not_read(paths: Paths) -> None:
+    scene = finished(paths, *BROKEN["a bench of an older version"])
+    async with opened(scene.paths, size=(160, 50)) as (app, _):
+        assert "cannot be read (KeyError" in app.screen.query_one("#pane-result", Still).text
+    scene.close()
+
+
+async def test_a_screen_that_cannot_be_drawn_says_so_and_comes_back(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = tui_store.Scene(paths.home)
+    tui_store.prune_finished(scene)
+    async with opened(scene.paths) as (app, pilot):
+        with monkeypatch.context() as patch:
+            patch.delattr(QueueScreen, "_found_words")
+            await app.screen.show_newest()
+            assert "cannot be drawn (AttributeError" in app.screen.query_one("#banner", Still).text
+        await pilot.press("2", "1")
+        await until(pilot, lambda: not app.screen.query_one("#banner", Still).text)
+    scene.close()
