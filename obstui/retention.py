@@ -77,8 +77,12 @@ def remove(reader: Reader, waste: Iterable[Waste]) -> Iterator[Waste]:
 def forget(store: Store, job_id: int) -> None:
     """Remove a job and all its files, variants and pictures among them. Raises NotFound, Refused,
     StoreError, the files untouched."""
-    job = store.remove(job_id)
-    shutil.rmtree(store.paths.job(job.ulid), ignore_errors=True)
+    delete_files(store.paths, store.remove(job_id))
+
+
+def delete_files(paths: Paths, job: JobView) -> None:
+    """Delete what a removed job has left on the disk."""
+    shutil.rmtree(paths.job(job.ulid), ignore_errors=True)
 
 
 def _own(path: Path, inside: Path) -> bool:

@@ -15,7 +15,7 @@ from obstui.errors import Problem
 from obstui.lookup import checked
 from obstui.retention import forget
 from obstui.specs import KINDS, BadSpec
-from obstui.store import JobView, NotFound, Reader, Store
+from obstui.store import BATCH, JobView, NotFound, Reader, Store, StoreError
 from obstui.store.stops import BY_HAND, QUEUE
 from obstui.store.views import STATES
 from obstui.text import one_line
@@ -86,14 +86,17 @@ def _for_each(
     done: list[JobView] = []
     refused: list[Problem] = []
     with Store.open(paths.ensure()) as store:
-        for job_id in ids:
-            try:
-                done.append(act(store, job_id))
-            except Problem as err:
-                if len(ids) == 1:
-                    raise
-                refused.append(err)
-                say(f"obstui: {err}")
+        for start in range(0, len(ids), BATCH):
+            with store.together():
+                for job_id in ids[start : start + BATCH]:
+                    try:
+                        done.append(act(store, job_id))
+                    except Problem as err:
+                        if len(ids) == 1 or type(err) is StoreError:
+                            raise  # with a store that fails, nothing of the batch is done
+                        refused.append(err)
+    for problem in refused:
+        say(f"obstui: {problem}")
     if as_json:
         emit([as_dict(job) for job in done])
     else:

@@ -1,5 +1,6 @@
 """The queue in SQLite: `Store` writes, `Reader` reads; neither hands out a row or a session."""
 
+from obstui.store.connection import BATCH
 from obstui.store.errors import NotFound, Refused, StoreError
 from obstui.store.images import ImageFilter, ImageView
 from obstui.store.queue import Store
@@ -21,6 +22,7 @@ from obstui.store.views import (
 )
 
 __all__ = [
+    "BATCH",
     "LIVE",
     "STATES",
     "TERMINAL",

@@ -290,6 +290,11 @@ def reader_engine(db: Path) -> Engine:
     return _engine(opened)
 
 
+BATCH = 100
+"""Calls in one `Access.together`: enough that the disk is not waited for a thousand times, few
+enough that a worker that wants to write does not wait long."""
+
+
 class Access:
     """One connection to the store, with SQLite's errors put into words."""
 
@@ -297,16 +302,34 @@ class Access:
         self.paths = paths
         self._engine = engine
         self._clock = clock
+        self._whole: Connection | None = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Commit the calls inside as one, because every commit waits for the disk. A call that
+        raises undoes only what it did itself. Keep it short: other writers wait."""
+        with in_words(self.paths.db), self._engine.begin() as self._whole:
+            try:
+                yield
+            finally:
+                self._whole = None
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         """One short transaction; committed when the block ends, undone when it raises."""
+        if self._whole is not None:
+            with in_words(self.paths.db), self._whole.begin_nested():
+                yield self._whole
+            return
         with in_words(self.paths.db), self._engine.begin() as conn:
             yield conn
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
         """Single statements without a transaction; fetch every result whole."""
+        if self._whole is not None:
+            yield self._whole
+            return
         with in_words(self.paths.db), self._engine.connect() as conn:
             yield conn.execution_options(reads=True)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select
 
+from obstui.matrix import MAX_JOBS
 from obstui.options import JobOptions, NewJob
 from obstui.specs import (
     SPEC_VERSION,
@@ -29,7 +30,6 @@ from obstui.store.views import WAITING, JobView
 from obstui.text import one_line
 
 MAX_WAITING = 10_000
-MAX_SWEEP = 2_000
 MAX_SPEC_BYTES = 4 << 20
 """Room for 10,000 captions; not for a book."""
 MAX_PRIORITY = 1_000_000
@@ -184,9 +184,9 @@ class Enqueueing(Access):
 
         Raises NotFound, Refused as `enqueue` does, and when there are too many at once.
         """
-        if len(new) > MAX_SWEEP:
+        if len(new) > MAX_JOBS:
             raise Refused(
-                f"{len(new):,} jobs at once are too many: {MAX_SWEEP:,} are the most, split them."
+                f"{len(new):,} jobs at once are too many: {MAX_JOBS:,} are the most, split them."
             )
         for job in new:
             check_priority(job.options.priority)

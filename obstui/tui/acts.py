@@ -21,10 +21,12 @@ OVER = ("succeeded", "failed", "cancelled", "skipped", "quarantined")
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What has been done, as a sentence; `undo` takes it back, where that can be."""
+    """What has been done, as a sentence; `undo` takes it back, where that can be; `after` is what
+    must not happen before the store has it for good."""
 
     said: str
     undo: Undo | None = None
+    after: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +54,25 @@ class Outcome:
 
 
 def carry_out(act: Act, targets: Mapping[int, str], store: Store) -> Outcome:
-    """Do it to each job in its own transaction; what the store refuses is told, the rest is done.
-    Raises StoreError when the store itself fails."""
-    from obstui.store import NotFound, Refused
+    """Do it to each job; what the store refuses is told, the rest is done. Raises StoreError when
+    the store itself fails."""
+    from obstui.store import BATCH, NotFound, Refused
 
     done: list[Done] = []
     refused: list[Problem] = []
-    for job_id in sorted(targets, reverse=act.backwards):
-        try:
-            done.append(act.do(store, job_id, targets[job_id]))
-        except (NotFound, Refused) as err:
-            refused.append(err)
+    order = sorted(targets, reverse=act.backwards)
+    for start in range(0, len(order), BATCH):
+        batch: list[Done] = []
+        with store.together():
+            for job_id in order[start : start + BATCH]:
+                try:
+                    batch.append(act.do(store, job_id, targets[job_id]))
+                except (NotFound, Refused) as err:
+                    refused.append(err)
+        for each in batch:
+            if each.after is not None:
+                each.after()
+        done += batch
     if len(targets) == 1 and refused:
         raise refused[0]
     words = done[0].said if len(targets) == 1 else f"{len(done):,} jobs {act.past}."
@@ -74,14 +84,16 @@ def carry_out(act: Act, targets: Mapping[int, str], store: Store) -> Outcome:
 
 def take_back(undo: Sequence[Undo], store: Store) -> int:
     """Run them; how many the store refused, because something else has happened since."""
-    from obstui.store import NotFound, Refused
+    from obstui.store import BATCH, NotFound, Refused
 
     refused = 0
-    for each in undo:
-        try:
-            each(store)
-        except (NotFound, Refused):
-            refused += 1
+    for start in range(0, len(undo), BATCH):
+        with store.together():
+            for each in undo[start : start + BATCH]:
+                try:
+                    each(store)
+                except (NotFound, Refused):
+                    refused += 1
     return refused
 
 
@@ -114,10 +126,11 @@ def _retry(store: Store, job_id: int, state: str) -> Done:
 
 
 def _remove(store: Store, job_id: int, state: str) -> Done:
-    from obstui.retention import forget
+    from obstui.retention import delete_files
 
-    forget(store, job_id)
-    return Done(f"Job {job_id} removed, with its files.")
+    job = store.remove(job_id)
+    return Done(f"Job {job_id} removed, with its files.",
+                after=lambda: delete_files(store.paths, job))  # fmt: skip
 
 
 PAUSE = Act(

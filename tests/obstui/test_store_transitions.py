@@ -331,3 +331,35 @@ def test_specs_are_frozen_and_hashed(store: Store, sql: Sql) -> None:
     assert {row[1] for row in rows} == {1}
     assert len({row[2] for row in rows}) == 3
     assert {len(row[2]) for row in rows} == {26}
+
+
+def test_together_a_refusal_undoes_only_itself(
+    store: Store, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = (store.enqueue(PruneSpec()).id for _ in range(3))
+    with store.together():
+        store.pause(first)
+        with pytest.raises(Refused):
+            store.retry(second)
+        monkeypatch.setattr(store, "_view", _no_disk)
+        with suppress(OSError):
+            store.pause(third)  # breaks after its row was written
+        monkeypatch.undo()
+        store.cancel(second)
+        assert [state_of(reader, job) for job in (first, second)] == ["queued", "queued"]
+    found = [state_of(reader, job) for job in (first, second, third)]
+    assert found == ["held", "cancelled", "queued"]
+
+
+def test_together_all_or_nothing(store: Store, reader: Reader) -> None:
+    jobs = [store.enqueue(PruneSpec()).id for _ in range(3)]
+    with suppress(KeyboardInterrupt), store.together():
+        for job in jobs:
+            store.cancel(job)
+        raise KeyboardInterrupt
+    assert [state_of(reader, job) for job in jobs] == ["queued"] * 3
+    assert store.cancel(jobs[0]).state == "cancelled"  # and the store is of use again
+
+
+def _no_disk(*_: object, **__: object) -> None:
+    raise OSError
