@@ -52,23 +52,28 @@ class NoSuchModel(BadSpec):
 
 
 def _sparsities(value: Any) -> Any:
-    """Accept 0.3, "0.1,0.3" and [0.1, 0.3]; percentages are a mistake worth naming."""
+    """Accept 0.3, "0.1,0.3", [0.1, 0.3] and percentages: "10 %", 10; no share is above 0.9."""
     parts = value.split(",") if isinstance(value, str) else value
-    if isinstance(parts, (int, float)):
+    if isinstance(parts, (str, int, float)):
         parts = [parts]
     try:
-        levels = sorted({round(float(part), 4) for part in parts})
+        levels = sorted({round(_share(part), 4) for part in parts})
     except (TypeError, ValueError):
-        raise ValueError("give fractions, for example 0.1,0.2,0.3") from None
+        raise ValueError("give shares, for example 0.1,0.2,0.3 or 10%,20%,30%") from None
     if not levels:
-        raise ValueError("give at least one fraction, for example 0.3")
+        raise ValueError("give at least one share, for example 0.3")
     for level in levels:
         if not 0.0 < level <= 0.9:
-            mend = (
-                f"for {level:g} % write {level / 100:g}" if 2 <= level <= 90 else "for example 0.3"
-            )
-            raise ValueError(f"{level:g} is not between 0 and 0.9 ({mend})")
+            raise ValueError(f"{level:g} is not between 0 and 0.9 (for example 0.3, or 30%)")
     return tuple(levels)
+
+
+def _share(part: Any) -> float:
+    """2 and more can only be meant as a percentage."""
+    if isinstance(part, str) and part.strip().endswith("%"):
+        return float(part.strip()[:-1]) / 100
+    share = float(part)
+    return share / 100 if 2 <= share <= 90 else share
 
 
 def no_switch(value: Any) -> Any:

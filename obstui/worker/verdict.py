@@ -122,7 +122,10 @@ def _judge(end: Ending) -> Verdict:
     if end.asked == "pause":
         return Verdict("paused", "user", exit_code=code)
     if end.asked == "timeout":
-        error = "It ran for longer than its --max-runtime; finished units are kept for a retry."
+        error = (
+            "It ran for longer than its max runtime allows; what it finished is kept: "
+            "retry it with a longer one."
+        )
         return Verdict("failed", "timeout", error, exit_code=code)
     if end.asked == "hang":
         error = "The job's process gave no sign of life for too long and was ended."

@@ -124,7 +124,7 @@ def test_pause_resume_cancel_priority_rm(obstui: Run) -> None:
     [
         (("prune", "--model", "nope"), 3, "No model nope: give demo, a hub id"),
         (("prune", "--sparsity", "1.2"), 2, "sparsity: 1.2 is not between 0 and 0.9"),
-        (("prune", "--sparsity", "30"), 2, "for 30 % write 0.3"),
+        (("prune", "--sparsity", "95%"), 2, "0.95 is not between"),
         (("prune", "--prompts", "/no/such"), 2, "Cannot read the prompt file /no/such"),
         (("prune", "--steps", "0"), 2, "steps"),
         (("generate",), 2, "Nothing to paint"),

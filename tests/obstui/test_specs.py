@@ -25,12 +25,20 @@ def test_sparsities_are_sorted_and_unique() -> None:
     assert parse({"kind": "prune", "sparsity": 0.25}).model_dump()["sparsity"] == (0.25,)
 
 
+@pytest.mark.parametrize("said", ["10,20,30", "10%, 20 %,30%", [10, 20, 30], "0.1,20,30%"])
+def test_percentages_are_shares(said: object) -> None:
+    spec = parse({"kind": "prune", "sparsity": said})
+    assert isinstance(spec, PruneSpec)
+    assert spec.sparsity == (0.1, 0.2, 0.3)
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
         ({"kind": "prune", "sparsity": 1.2}, ["sparsity", "1.2", "between 0 and 0.9"]),
-        ({"kind": "prune", "sparsity": "30"}, ["for 30 % write 0.3"]),
-        ({"kind": "prune", "sparsity": "a bit"}, ["fractions", "0.1,0.2,0.3"]),
+        ({"kind": "prune", "sparsity": "95%"}, ["0.95 is not between 0 and 0.9"]),
+        ({"kind": "prune", "sparsity": 1}, ["1 is not between 0 and 0.9"]),
+        ({"kind": "prune", "sparsity": "a bit"}, ["shares", "0.1,0.2,0.3"]),
         ({"kind": "prune", "sparsity": ""}, ["sparsity"]),
         ({"kind": "prune", "sparsity": float("nan")}, ["sparsity"]),
         ({"kind": "prune", "steps": 0}, ["steps", "greater than or equal to 1", "given: 0"]),

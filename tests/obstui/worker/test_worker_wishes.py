@@ -81,7 +81,7 @@ def test_a_job_over_its_maximum_runtime_fails_with_the_reason(bench: Bench) -> N
     bench.up()
     job = bench.finished(job_id)
     assert (job.state, job.reason) == ("failed", "timeout")
-    assert "--max-runtime" in (job.error or "")
+    assert "max runtime" in (job.error or "")
     assert bench.finished(other).state == "succeeded"
 
 
