@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all faults soak lint full-size bench bench-gpu bench-tui example clean
+.PHONY: demo test test-all faults soak lint full-size bench bench-gpu bench-tui soak-tui example clean
 
 demo: $(VENV)/.installed
 	$(BIN)/obstui demo
@@ -40,6 +40,10 @@ bench: $(VENV)/.installed-dev
 # The dashboard's bytes, milliseconds and megabytes beside the design's limits.
 bench-tui: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.bench.tui
+
+# The dashboard left open for an hour, with a real worker; MINUTES=10 for less.
+soak-tui: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.bench.tui_soak --minutes $${MINUTES:-60}
 
 bench-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "bench and gpu" -n 0 -s tests/bench

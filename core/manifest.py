@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ CONFIG = "config.json"
 COMPENSATION = "compensation.safetensors"
 UNKNOWN = "unknown"
 """The base of a variant that came in without it."""
+_PIECE = 1 << 20
 _MAX_HEADER_BYTES = 100 << 20
 _REQUIRED = ("base", "method", "sparsity", "params", "dense_params", "targets", "files")
 _TARGET_REQUIRED = ("name", "kind", "units", "unit_width", "kept")
@@ -107,10 +108,15 @@ def decode_kept(text: str, units: int) -> list[int]:
     return kept
 
 
-def sha256_file(path: Path) -> str:
-    """Hash of a file's bytes in hex."""
+def sha256_file(path: Path, told: Callable[[int], None] = lambda octets: None) -> str:
+    """Hash of a file's bytes in hex. `told` hears how many more were read; what it raises ends the
+    reading."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            told(len(piece))
+    return digest.hexdigest()
 
 
 def count_params(file: Path, prefix: str = "") -> int:

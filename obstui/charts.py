@@ -14,6 +14,10 @@ LOG_FROM = 30.0
 """An axis whose largest value is so many times its smallest, all positive, is logarithmic."""
 
 
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dot:
     """A named point. `group` chooses its colour and shape; `best` ones are joined by a line."""
@@ -23,6 +27,14 @@ class Dot:
     name: str
     group: int
     best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A named height that the dots are compared with: a line across the chart."""
+
+    y: float
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +72,13 @@ def axis(values: Sequence[float], marks: int = 5) -> Axis:
     return Axis(low, high, False, tuple(low + step_size * n for n in range(count + 1)))
 
 
-def scatter(dots: Sequence[Dot], x_label: str, y_label: str) -> Markup:
+def scatter(dots: Sequence[Dot], x_label: str, y_label: str, level: Level | None = None) -> Markup:
     """The chart as an `<svg>` element, coloured by the classes of the page. Raises ValueError
     without dots."""
     if not dots:
         raise ValueError("a chart needs a dot")
-    across, up = axis([dot.x for dot in dots]), axis([dot.y for dot in dots])
+    across = axis([dot.x for dot in dots])
+    up = axis([dot.y for dot in dots] + ([level.y] if level else []))
 
     def at(x: float, y: float) -> tuple[float, float]:
         return (
@@ -96,7 +109,9 @@ def scatter(dots: Sequence[Dot], x_label: str, y_label: str) -> Markup:
     if len(best) > 1:
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(dot.x, dot.y) for dot in best))
         parts.append(f'<polyline class="front" points="{line}"/>')
-    taken: list[tuple[float, float]] = []
+    taken = [_around(*at(dot.x, dot.y)) for dot in dots]
+    if level is not None:
+        parts.append(_level(level, at(across.low, level.y)[1], taken))
     for dot in sorted(dots, key=lambda dot: not dot.best):
         x, y = at(dot.x, dot.y)
         parts.append(_shape(dot, x, y))
@@ -139,16 +154,46 @@ def _shape(dot: Dot, x: float, y: float) -> str:
     return f'<polygon {look} points="{points}">{title}</polygon>'
 
 
-def _name(dot: Dot, x: float, y: float, taken: list[tuple[float, float]]) -> str:
-    """The dot's name beside it, or nothing where another name stands already."""
-    width = 6.2 * len(dot.name)
-    end = x + 8 + width > WIDTH - RIGHT
-    left = x - 8 - width if end else x + 8
-    if any(abs(left - other) < width and abs(y - height) < 11 for other, height in taken):
-        return ""
-    taken.append((left, y))
-    anchor, place = ("end", x - 8) if end else ("start", x + 8)
+def _level(level: Level, y: float, taken: list[Box]) -> str:
+    """The line, and its name above or below one of its ends, where it hides the least."""
+    width = _width(level.name)
+    boxes = [
+        (left, y + shift - 11, left + width, y + shift)
+        for shift in (-3, 13)
+        for left in (LEFT + 6, WIDTH - RIGHT - 6 - width)
+    ]
+    place = min(boxes, key=lambda box: sum(_meet(box, other) for other in taken))
+    taken.append(place)
     return (
-        f'<text class="name" x="{place:.1f}" y="{y + 3.5:.1f}" text-anchor="{anchor}">'
-        f"{escape(dot.name)}</text>"
+        f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        f'<text class="tick" x="{place[0]:.1f}" y="{place[3] - 2:.1f}">{escape(level.name)}</text>'
     )
+
+
+def _name(dot: Dot, x: float, y: float, taken: list[Box]) -> str:
+    """The dot's name beside, above or below it, or nothing where all is taken."""
+    width = _width(dot.name)
+    for left, middle in (
+        (x + 8, y), (x - 8 - width, y), (x - width / 2, y - 11), (x - width / 2, y + 12)
+    ):  # fmt: skip
+        box = (left, middle - 5, left + width, middle + 5)
+        inside = left >= LEFT and box[2] <= WIDTH - RIGHT
+        inside = inside and box[1] >= TOP and box[3] <= HEIGHT - BOTTOM
+        if inside and not any(_meet(box, other) for other in taken):
+            taken.append(box)
+            words = escape(dot.name)
+            return f'<text class="name" x="{left:.1f}" y="{middle + 3.5:.1f}">{words}</text>'
+    return ""
+
+
+def _width(name: str) -> float:
+    """Of a name as the page's font writes it, about."""
+    return 6.2 * len(name)
+
+
+def _around(x: float, y: float) -> Box:
+    return x - 5, y - 5, x + 5, y + 5
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

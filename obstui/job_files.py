@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,7 +15,9 @@ from typing import Any, NoReturn
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from obstui import matrix as matrices
 from obstui.lookup import LOOKUPS
+from obstui.matrix import MAX_JOBS
 from obstui.options import JobOptions, NewJob, duration
 from obstui.prompt_files import read_prompts
 from obstui.specs import (
@@ -37,7 +38,6 @@ EXAMPLE = Path(__file__).with_name("example.yaml")
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 12
 MAX_NODES = 100_000
-MAX_JOBS = 2_000
 
 _NAME = re.compile(r"^[A-Za-z][\w-]{0,63}$")
 _REF = re.compile(r"^(?P<name>[A-Za-z][\w-]{0,63})(?:\.(?P<nth>[1-9]\d{0,4}))?(?P<level>@.+)?$")
@@ -220,14 +220,12 @@ def _expand(
     matrix = entry.get("matrix") or {}
     if not isinstance(matrix, dict):
         source.refuse((*where, "matrix"), "a matrix is fields with lists, such as seed: [0, 1]")
-    size = 1
     for field, values in matrix.items():
         if not isinstance(values, list) or not values:
             source.refuse((*where, "matrix", field), f"{_shown(field)}: list the values to try")
         if field in _OWN | {"after", "kind"}:
             source.refuse((*where, "matrix", field), f"{_shown(field)} cannot vary in a matrix")
-        size *= len(values)
-    if size > MAX_JOBS:
+    if (size := matrices.size(matrix)) > MAX_JOBS:
         source.refuse((*where, "matrix"), f"{size:,} combinations: {MAX_JOBS:,} are the most")
     kind = entry.get("kind", defaults.get("kind", "prune"))
     if not isinstance(kind, str) or kind not in KINDS:
@@ -242,12 +240,7 @@ def _expand(
         for key in given.keys() - fields:
             words = f"a job of kind {kind} has no {_shown(key)}: {nearest(key, fields | _OWN)}"
             source.refuse((*at, key), words)
-    for values in itertools.product(*matrix.values()):
-        chosen = dict(zip(matrix, values, strict=True))
-        data = own | chosen
-        if chosen:
-            what = ", ".join(f"{key}={_shown(value)}" for key, value in chosen.items())
-            data["name"] = one_line(f"{data.get('name') or kind} {what}", limit=120)
+    for data in matrices.combinations(own, matrix):
         yield _job(source, where, data, above)
 
 
@@ -364,9 +357,17 @@ def _looked_up(spec: Any, folder: Path) -> dict[str, Any]:
     return found
 
 
-def as_yaml(spec: Mapping[str, Any], options: JobOptions) -> str:
-    """A job as a file that `read_job_file` reads back as the same job."""
+def as_yaml(
+    spec: Mapping[str, Any],
+    options: JobOptions,
+    matrix: Mapping[str, Sequence[Value]] | None = None,
+) -> str:
+    """A job, or one for each combination of `matrix`, as a file that `read_job_file` reads back as
+    the same."""
     data = {"kind": spec["kind"], **{k: v for k, v in spec.items() if k != "kind"}}
+    if matrix:
+        data = {k: v for k, v in data.items() if k not in matrix}
+        data["matrix"] = {name: list(values) for name, values in matrix.items()}
     said = options.model_dump(exclude_defaults=True)
     if "max_runtime" in said:
         said["max_runtime"] = duration(said["max_runtime"])

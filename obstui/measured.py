@@ -58,6 +58,17 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Reseed:
+    """How far the dense model's own pictures of one prompt are apart from one seed to another, the
+    mean over `pictures` pairs: the scale for what a variant changes."""
+
+    pictures: int
+    psnr: float | None
+    ssim: float | None
+    latent_distance: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """A figure of `Measured`. `better` is +1 where more is better, -1 where less is. `words` are
     its digits without the unit, which the label has. `log`: it spans powers of ten."""
@@ -72,6 +83,11 @@ class Metric:
     def of(self, row: Measured) -> float | None:
         """In the label's unit."""
         value = getattr(row, self.key)
+        return None if value is None else float(value) / self.scale
+
+    def of_reseed(self, reseed: Reseed | None) -> float | None:
+        """As `of`, for the dense model under another seed."""
+        value = getattr(reseed, self.key, None)
         return None if value is None else float(value) / self.scale
 
     def text(self, row: Measured) -> str:
@@ -127,6 +143,26 @@ def measured(jobs: Iterable[JobView]) -> tuple[Measured, ...]:
                 known = dict.fromkeys((*row.measured_by, job.id))
                 rows[base, name] = replace(row, measured_by=tuple(known), **read(found))
     return tuple(sorted(rows.values(), key=lambda row: (row.base, not row.dense, -row.params)))
+
+
+def reseed_of(job: JobView) -> Reseed | None:
+    """What a comparison has measured of its dense model under other seeds."""
+    found = (job.result or {}).get("reseed")
+    if not found:
+        return None
+    return Reseed(
+        int(found.get("pictures") or 0),
+        found.get("psnr"),
+        found.get("ssim"),
+        found.get("latent_distance"),
+    )
+
+
+def reseeds(jobs: Iterable[JobView]) -> dict[str, Reseed]:
+    """By the base model, as the newest comparison that succeeded has measured it."""
+    done = sorted((job for job in jobs if job.state == "succeeded"), key=lambda job: job.id)
+    known = ((str(job.spec.get("model", "")), reseed_of(job)) for job in done)
+    return {base: reseed for base, reseed in known if reseed is not None}
 
 
 def _made(job: JobView, made: Mapping[str, Any]) -> Measured:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,9 +200,12 @@ def remove_variant(store: Store, ref: str) -> Path:
     return folder
 
 
-def verify(folder: Path) -> Iterator[Check]:
+def verify(
+    folder: Path, told: Callable[[int, int], None] = lambda done, total: None
+) -> Iterator[Check]:
     """Compare a variant with its manifest: each file's hash, then the parameters that its weights
-    hold and those that its kept units must have. Reads every byte. Raises NoSuchModel."""
+    hold and those that its kept units must have. Reads every byte; `told` hears how many it has
+    read, and of how many, and what it raises ends the reading. Raises NoSuchModel."""
     from core import manifest as manifests
     from core.errors import BadInput
 
@@ -211,8 +214,17 @@ def verify(folder: Path) -> Iterator[Check]:
         unet = manifests.unet_folder(folder)
     except BadInput as err:
         raise NoSuchModel(f"{one_line(err, limit=400)}.") from None
-    for name, wanted in sorted(manifest["files"].items()):
-        yield _check_file(unet, str(name), str(wanted))
+    files = {str(name): str(wanted) for name, wanted in sorted(manifest["files"].items())}
+    inside = (unet / name for name in files if Path(name).name == name)
+    total, done = sum(file.stat().st_size for file in inside if file.is_file()), 0
+
+    def read(octets: int) -> None:
+        nonlocal done
+        done += octets
+        told(done, total)
+
+    for name, wanted in files.items():
+        yield _check_file(unet, name, wanted, read)
     try:
         params = manifests.count_params(unet / manifests.WEIGHTS)
         yield _check_params("in the weights", params, manifest)
@@ -236,7 +248,7 @@ def kept_units(folder: Path) -> list[dict[str, Any]]:
         raise NoSuchModel(f"{one_line(err, limit=400)}.") from None
 
 
-def _check_file(unet: Path, name: str, wanted: str) -> Check:
+def _check_file(unet: Path, name: str, wanted: str, read: Callable[[int], None]) -> Check:
     from core.manifest import sha256_file
 
     file = unet / name
@@ -244,7 +256,7 @@ def _check_file(unet: Path, name: str, wanted: str) -> Check:
         return Check(one_line(name, limit=80), False, "lies outside the variant's folder")
     if not file.is_file():
         return Check(name, False, "is missing")
-    found = sha256_file(file)
+    found = sha256_file(file, read)
     if found != wanted:
         return Check(name, False, f"was changed or cut short: sha256 {found}, saved as {wanted}")
     return Check(name, True, f"sha256 {found}")

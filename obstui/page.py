@@ -13,9 +13,19 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from obstui import __version__
-from obstui.charts import Dot, scatter
-from obstui.measured import COSTS, METRICS, QUALITIES, Measured, Metric, front, measured
+from obstui import __version__, picture_files
+from obstui.charts import Dot, Level, scatter
+from obstui.measured import (
+    COSTS,
+    METRICS,
+    QUALITIES,
+    Measured,
+    Metric,
+    Reseed,
+    front,
+    measured,
+    reseeds,
+)
 from obstui.store import JobView, Reader
 from obstui.text import one_line
 
@@ -72,13 +82,14 @@ class Section:
     metrics: tuple[Metric, ...]
     best: frozenset[tuple[str, str]]
     charts: tuple[Markup, ...]
+    reseed: Reseed | None
 
 
 def render(reader: Reader, jobs: Sequence[JobView], *, title: str, now: float) -> str:
     """The page about these jobs. Only what they made and measured is on it; pictures that have
     been deleted are said to be gone. Raises StoreError."""
     done = [job for job in jobs if job.state == "succeeded"]
-    rows = measured(done)
+    rows, scales = measured(done), reseeds(done)
     environment = Environment(
         loader=PackageLoader("obstui", "."),
         autoescape=True,
@@ -92,7 +103,7 @@ def render(reader: Reader, jobs: Sequence[JobView], *, title: str, now: float) -
         version=__version__,
         made=time.strftime("%d %B %Y, %H:%M", time.localtime(now)),
         sections=[
-            _section(base, [row for row in rows if row.base == base])
+            _section(base, [row for row in rows if row.base == base], scales.get(base))
             for base in dict.fromkeys(row.base for row in rows)
         ],
         comparisons=[_comparison(job) for job in done if job.kind == "compare"],
@@ -101,7 +112,7 @@ def render(reader: Reader, jobs: Sequence[JobView], *, title: str, now: float) -
     )
 
 
-def _section(base: str, rows: list[Measured]) -> Section:
+def _section(base: str, rows: list[Measured], reseed: Reseed | None) -> Section:
     known = [m for m in METRICS if any(m.of(row) is not None for row in rows)]
     costs = [metric for metric in known if metric in COSTS]
     qualities = [metric for metric in known if metric in QUALITIES]
@@ -109,11 +120,13 @@ def _section(base: str, rows: list[Measured]) -> Section:
     pairs = [(COSTS[0], quality) for quality in qualities[:3]]
     if qualities:
         pairs += [(cost, qualities[0]) for cost in costs if cost.key in ("step_ms", "image_s")][:1]
-    charts = tuple(chart for pair in pairs if (chart := _chart(rows, *pair)) is not None)
-    return Section(base, tuple(rows), tuple(known), best, charts)
+    charts = tuple(chart for pair in pairs if (chart := _chart(rows, *pair, reseed)) is not None)
+    return Section(base, tuple(rows), tuple(known), best, charts, reseed)
 
 
-def _chart(rows: Sequence[Measured], cost: Metric, quality: Metric) -> Markup | None:
+def _chart(
+    rows: Sequence[Measured], cost: Metric, quality: Metric, reseed: Reseed | None
+) -> Markup | None:
     best = front(rows, cost, quality)
     dots = [
         Dot(x, y, row.model, _group(row), (row.base, row.model) in best)
@@ -123,7 +136,9 @@ def _chart(rows: Sequence[Measured], cost: Metric, quality: Metric) -> Markup | 
     if len(dots) < 2:
         return None
     arrow = "better ↑" if quality.better > 0 else "better ↓"
-    return scatter(dots, cost.label, f"{quality.label} · {arrow}")
+    height = quality.of_reseed(reseed)
+    level = None if height is None else Level(height, "dense, another seed")
+    return scatter(dots, cost.label, f"{quality.label} · {arrow}", level)
 
 
 def _group(row: Measured) -> int:
@@ -148,12 +163,12 @@ def _comparison(job: JobView) -> Comparison:
 
 
 def data_url(path: str, side: int = PICTURE_SIDE) -> str | None:
-    """The picture as JPEG inside a `data:` URL, at most `side` pixels wide and high; None when it
-    cannot be read."""
+    """A job's picture as JPEG inside a `data:` URL, at most `side` pixels wide and high; None when
+    it cannot be read."""
     from PIL import Image
 
     try:
-        with Image.open(Path(path)) as opened:
+        with Image.open(picture_files.source(path)) as opened:
             picture = opened.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

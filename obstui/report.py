@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,16 @@ class Report:
     finish: Finish = field(default_factory=lambda: Finish(0))
 
 
-def collect(reader: Reader, paths: Paths, *, since: float, now: float) -> Report:
-    """Raises StoreError."""
+def collect(
+    reader: Reader,
+    paths: Paths,
+    *,
+    since: float,
+    now: float,
+    measure: Callable[[Path], int] | None = None,
+) -> Report:
+    """`measure` tells the bytes below a folder (`tree_bytes`). Raises StoreError."""
+    measure = measure or tree_bytes
     ended = reader.jobs(ended_since=since, limit=100_000, newest_first=False)
     return Report(
         since=since,
@@ -69,8 +77,8 @@ def collect(reader: Reader, paths: Paths, *, since: float, now: float) -> Report
             if job.state == "succeeded" and (best := best_size(job)) is not None
         ),
         device_seconds=reader.device_seconds(since, now),
-        disk_bytes=sum(tree_bytes(paths.job(job.ulid)) for job in ended),
-        all_bytes=tree_bytes(paths.home),
+        disk_bytes=sum(measure(paths.job(job.ulid)) for job in ended),
+        all_bytes=measure(paths.home),
         counts=reader.counts(),
         stops=tuple(f"{stop.scope}: {stop.reason}" for stop in reader.stops()),
         finish=finish_of(reader, now),

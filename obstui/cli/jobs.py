@@ -11,8 +11,7 @@ import click
 from obstui.cli import output
 from obstui.cli.output import as_dict, emit, json_option, say
 from obstui.config import Paths
-from obstui.options import duration, job_options
-from obstui.specs import named_variants, parse_variant_id
+from obstui.options import duration
 from obstui.store import JobView, NotFound, Reader, search
 from obstui.store.views import LIVE, STATES, WAITING
 from obstui.text import one_line, plain
@@ -137,24 +136,6 @@ def _list_sweeps(paths: Paths, as_json: bool) -> None:
         click.echo(output.table(("SWEEP", "JOBS", "STATES", "NAME"), rows, "SWEEP,JOBS"))
 
 
-def _as_file(job: JobView, needs: list[int]) -> str:
-    """A job as a file for `obstui submit`."""
-    from obstui.job_files import as_yaml
-
-    refs = map(parse_variant_id, named_variants(job.spec))
-    makers = {named[0] for named in refs if named}
-    options = job_options(
-        {
-            "priority": job.priority,
-            "held": job.state == "held",
-            "window": job.window,
-            "max_runtime": duration(job.max_runtime) if job.max_runtime else None,
-            "after": [str(parent) for parent in needs if parent not in makers],
-        }
-    )
-    return as_yaml(job.spec, options)
-
-
 @click.command()
 @click.argument("job_id", type=int, metavar="ID")
 @click.option("--yaml", "as_file", is_flag=True, help="As a file that obstui submit takes.")
@@ -170,7 +151,10 @@ def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
     notes = list(dict.fromkeys(str(fact.payload.get("text", "")) for fact in facts))
     reader.close()
     if as_file:
-        click.echo(_as_file(job, needs), nl=False)
+        from obstui.again import options_of
+        from obstui.job_files import as_yaml
+
+        click.echo(as_yaml(job.spec, options_of(job, needs)), nl=False)
         return
     if as_json:
         emit(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -145,11 +147,10 @@ def verify(paths: Paths, variant: str, as_json: bool) -> None:
     Each file's hash, and the parameters; exit 1 if one differs.
     """
     folder = _folder(paths, variant)
-    checks = []
-    for check in known.verify(folder):
-        checks.append(check)
-        if not as_json:
-            click.echo(f"{'✓' if check.ok else '✗'} {check.what}  {one_line(check.words)}")
+    with _bytes_read(one_line(variant, limit=40)) as told:
+        checks = list(known.verify(folder, told))
+    for check in checks if not as_json else ():
+        click.echo(f"{'✓' if check.ok else '✗'} {check.what}  {one_line(check.words)}")
     whole = all(check.ok for check in checks)
     if as_json:
         emit({"variant": variant, "path": str(folder), "ok": whole,
@@ -158,6 +159,23 @@ def verify(paths: Paths, variant: str, as_json: bool) -> None:
         say(f"{one_line(variant, limit=120)} is not what was saved: make it or copy it again.")
     if not whole:
         raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def _bytes_read(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the terminal that goes with the reading, gone at its end; elsewhere nothing."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(True),
+        TimeRemainingColumn(),
+        console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @models.command()

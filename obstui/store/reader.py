@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, String, case, cast, func, or_, select
 
 from obstui.config import Paths
 from obstui.store.connection import Access, bring_up_to_date, reader_engine
@@ -30,6 +30,7 @@ from obstui.store.tables import (
 from obstui.store.views import (
     LIVE,
     STATES,
+    TERMINAL,
     AttemptView,
     EventView,
     JobView,
@@ -158,6 +159,16 @@ class Reader(Access):
         query = select(jobs.c.state, func.count()).group_by(jobs.c.state)
         with self._read() as conn:
             return dict.fromkeys(STATES, 0) | dict(conn.execute(query).tuples().all())
+
+    def made_version(self) -> tuple[object, ...]:
+        """A value that differs once a job was queued, edited, ended or removed, or what it made was
+        deleted; the progress of a running job leaves it as it is."""
+        ended = jobs.c.state.in_(TERMINAL)
+        others = select(jobs.c.id, cast(jobs.c.spec, String)).where(~ended).order_by(jobs.c.id)
+        versions = func.sum(case((ended, jobs.c.version), else_=0))
+        with self._read() as conn:
+            known = conn.execute(select(func.count(), func.max(jobs.c.id), versions)).one()
+            return (*known, *conn.execute(others).tuples().all())
 
     def next_retry(self) -> float | None:
         """When the first of the queued jobs that wait after a lost attempt may start again; None

@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from obstui.options import job_options
+from obstui.options import JobOptions, job_options
 from obstui.specs import (
     BadSpec,
+    JobSpec,
     named_variants,
     parse,
     parse_variant_id,
@@ -120,6 +121,38 @@ class Requests(Access):
         told = {"changed": sorted(changes), "spec_hash_before": job.spec_hash, "who": "user"}
         record(conn, job.id, job.attempt, "changed", told, self._clock())
         return find(conn, job.id)
+
+    def edit(self, job_id: int, spec: JobSpec, options: JobOptions) -> JobView:
+        """Replace all that a job was asked for before it has begun. It keeps its number, its kind
+        and its place among those of its priority; what waits for it goes on waiting.
+
+        Raises NotFound; Refused when it has begun, when it would make itself or a job that waits
+        for it impossible, or when it would be of another kind.
+        """
+        check_priority(options.priority)
+        with self._write() as conn:
+            job, now = find(conn, job_id), self._clock()
+            if job.state not in ("held", "queued") or job.attempt:
+                raise Refused(f"Job {job_id} has begun or is over: queue a new one like it.")
+            if spec.kind != job.kind:
+                raise Refused(f"Job {job_id} is a {job.kind} job and stays one: queue another.")
+            needs = parents(conn, spec, options.after)
+            _check_circle(conn, job_id, needs)
+            depend(conn, job_id, needs)
+            said = options.model_dump(include={"priority", "window", "max_runtime"})
+            values = {**frozen(spec), **said, "version": job.version + 1}
+            conn.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+            for child in _unfinished_children(conn, job_id):
+                try:
+                    parents(conn, parse(child.spec))
+                except (NotFound, Refused) as err:
+                    raise Refused(f"Job {child.id} waits for job {job_id}: {err}") from None
+            told = {"changed": ["all"], "spec_hash_before": job.spec_hash, "who": "user"}
+            record(conn, job_id, job.attempt, "changed", told, now)
+            if (state := "held" if options.held else "queued") != job.state:
+                reason = "user" if options.held else None
+                move(conn, find(conn, job_id), state, who="user", now=now, reason=reason)
+            return self._view(conn, job_id)
 
     def _requeue(self, conn: Connection, job: JobRow, now: float) -> None:
         broken = broken_parents(conn, job.id)
@@ -246,6 +279,20 @@ class Requests(Access):
     def _view(self, conn: Connection, job_id: int) -> JobView:
         # Inside the transaction: nothing may fail after the commit, or the caller would ask again.
         return view_jobs(conn, [find(conn, job_id)], self.paths, self._clock())[0]
+
+
+def _check_circle(conn: Connection, job_id: int, needs: Sequence[int]) -> None:
+    """Refuse to wait for what waits for the job itself. Raises Refused."""
+    seen: set[int] = set()
+    ahead = list(needs)
+    while ahead:
+        parent = ahead.pop()
+        if parent == job_id:
+            raise Refused(f"Job {job_id} cannot wait for itself, nor for what waits for it.")
+        if parent not in seen:
+            seen.add(parent)
+            query = select(dependencies.c.parent_id).where(dependencies.c.job_id == parent)
+            ahead += conn.execute(query).scalars().all()
 
 
 def _set_priority(conn: Connection, job: JobRow, priority: int) -> None:

@@ -25,7 +25,7 @@ from obstui.tui import attention, theme
 from obstui.tui.appearance import Appearance, Ascii, colourless
 from obstui.tui.follow import Follower, Reading, Snapshot
 from obstui.tui.images import Display
-from obstui.tui.keymap import wrong_ids
+from obstui.tui.keymap import doubled, wrong_ids
 from obstui.tui.messages import StoreRead, WorkerAsked
 from obstui.tui.places import PLACES
 from obstui.tui.remembered import Remembered
@@ -36,9 +36,10 @@ from obstui.tui.writer import Declined, Writer, sentence
 
 if TYPE_CHECKING:
     from obstui.config import Paths
-    from obstui.store import JobView, Store
+    from obstui.store import Store
     from obstui.store.search import Listing
     from obstui.tui.acts import Outcome
+    from obstui.tui.form import Opening
 
 TERMINAL_EVERY = 5.0
 
@@ -142,6 +143,7 @@ class Dashboard(App[None]):
         self._worker_fault: str | None = None
         self._worker_asked = False
         self.undoable: list[Outcome] = []
+        self.told_tmux = False
         self._follower = Follower(
             self,
             paths,
@@ -234,8 +236,10 @@ class Dashboard(App[None]):
         """Go where the person was last."""
         if self.remembered.fault:
             self.notify(self.remembered.fault, markup=False)
-        if fault := wrong_ids(self.settings.keys) if self.settings.keys else None:
-            self.notify(fault, severity="warning", markup=False, timeout=10)
+        keys = self.settings.keys
+        for fault in (wrong_ids(keys), doubled(keys)) if keys else ():
+            if fault:
+                self.notify(fault, severity="warning", markup=False, timeout=10)
         place = self.remembered.get("place", "queue")
         if self._watch is None and any(known.name == place for known in PLACES):
             await self.action_go(place)
@@ -402,10 +406,22 @@ class Dashboard(App[None]):
 
         self.push_screen(JobScreen(job_id))
 
-    def new_job(self, like: JobView | None = None) -> None:
+    def new_job(self, opening: Opening | None = None) -> None:
         from obstui.tui.screens.new_job import NewJobScreen
 
-        self.push_screen(NewJobScreen(like), self._job_queued)
+        self.push_screen(NewJobScreen(opening), self._job_queued)
+
+    @work(group="form", exclusive=True, exit_on_error=False, description="read a picture")
+    async def like_picture(self, path: str, refuse: Callable[[str], None]) -> None:
+        """The form with a picture's settings; `refuse` gets the sentence if it has none."""
+        from obstui.tui import recipe
+
+        try:
+            opening = await asyncio.to_thread(recipe.opening, path)
+        except recipe.NotOurs as err:
+            refuse(str(err))
+        else:
+            self.new_job(opening)
 
     def _job_queued(self, job_id: int | None) -> None:
         home = self.screen_stack[0]

@@ -3,19 +3,30 @@ order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from obstui.measured import COSTS, DENSE, METRICS, QUALITIES, Measured, Metric, front, measured
+from obstui.measured import (
+    COSTS,
+    DENSE,
+    METRICS,
+    QUALITIES,
+    Measured,
+    Metric,
+    Reseed,
+    front,
+    measured,
+    reseeds,
+)
 from obstui.text import one_line
 from obstui.tui import formats
 from obstui.tui.theme import style
 from obstui.tui.widgets import chart
-from obstui.tui.widgets.chart import Axis, Point
+from obstui.tui.widgets.chart import Axis, Level, Point
 from obstui.tui.widgets.job_columns import MARK
 from obstui.tui.widgets.sheet import Head, cell
 
@@ -28,18 +39,36 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Every measured model, by base, dense first; and the sweeps that made some, newest first."""
+    """Every measured model, by base, dense first; the sweeps that made some, newest first; and by
+    base what another seed of the dense model does."""
 
     rows: tuple[Measured, ...] = ()
     sweeps: tuple[tuple[int, str], ...] = ()
+    reseeds: Mapping[str, Reseed] = field(default_factory=dict)
+
+
+class BoardReading:
+    """Reads the board, in the follower's thread; again only where a job has ended since."""
+
+    def __init__(self) -> None:
+        self._version: object = None
+        self._board = Board()
+
+    def __call__(self, reader: Reader) -> Board:
+        version = (reader.made_version(), tuple((s.id, s.name) for s in reader.sweeps()))
+        if version != self._version:
+            self._board = read_board(reader)
+            self._version = version
+        return self._board
 
 
 def read_board(reader: Reader) -> Board:
     """What the store knows; a base of which only variants were made gets its dense row too."""
-    rows = measured(reader.jobs(states=("succeeded",), limit=1_000_000))
+    done = reader.jobs(states=("succeeded",), limit=1_000_000)
+    rows = measured(done)
     used = {row.sweep_id for row in rows}
     sweeps = tuple((sweep.id, sweep.name) for sweep in reader.sweeps() if sweep.id in used)
-    return Board(tuple(_headed(rows)), sweeps)
+    return Board(tuple(_headed(rows)), sweeps, reseeds(done))
 
 
 def _headed(rows: Iterable[Measured]) -> Iterable[Measured]:
@@ -217,17 +246,41 @@ def points(
     return found, best
 
 
+def levels(rows: Sequence[Measured], y: Metric, known: Mapping[str, Reseed]) -> list[Level]:
+    """Another seed of each dense model of these rows, where a comparison measured it in `y`."""
+    found = {
+        base: height
+        for base in dict.fromkeys(row.base for row in rows)
+        if (height := y.of_reseed(known.get(base))) is not None
+    }
+    if len(found) == 1:
+        return [Level(height, "another seed") for height in found.values()]
+    return [Level(height, f"{base}, another seed") for base, height in found.items()]
+
+
+def reseed_words(reseed: Reseed) -> str:
+    """Its figures in one line, each with the name that charts give it."""
+    return ", ".join(
+        f"{metric.label} {metric.words(value)}"
+        for metric in QUALITIES
+        if (value := metric.of_reseed(reseed)) is not None
+    )
+
+
 def axis(metric: Metric) -> Axis:
     return Axis(metric.label, metric.log)
 
 
-def facts(row: Measured, *, on_front: bool) -> Text:
-    """Who made and measured the chosen model, and how it stands."""
+def facts(row: Measured, *, on_front: bool, reseed: Reseed | None) -> Text:
+    """Who made and measured the chosen model, and how it stands; of the dense one also what another
+    seed does."""
     name = row.base if row.dense else f"{row.base}, {row.model}"
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(one_line(name, limit=60), style("strong"))
     if row.dense:
         line.append("  the dense model", style("muted"))
+        if reseed is not None:
+            line.append(f"  another seed: {reseed_words(reseed)}", style("muted"))
     elif on_front:
         line.append(f"  {chart.FRONT} on the front", style("good"))
     if row.job_id is not None:

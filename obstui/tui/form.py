@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from obstui import matrix as matrices
 from obstui import specs
-from obstui.options import JobOptions, job_options
+from obstui.options import JobOptions, duration, job_options
 from obstui.prompt_files import read_prompts
 from obstui.text import one_line
+from obstui.tui.pickable import Sort
+
+if TYPE_CHECKING:
+    from obstui.config import Paths
+    from obstui.store import JobView
 
 KINDS = (
     ("prune: make smaller variants of a model", "prune"),
@@ -30,7 +37,9 @@ _ALL = tuple(kind for _, kind in KINDS)
 class Field:
     """One question. `kinds` are the job kinds that ask it; `hint` stands in the empty field and
     names the default, `help` is a sentence for who stops there. `more`: asked only on request.
-    The first of `choices` is the default, "" leaves it to the model."""
+    The first of `choices` is the default, "" leaves it to the model. A job has one value of what
+    `varies`: several, with commas, are a job each. `pick`: what its answer is, where there is a
+    list to pick it from."""
 
     key: str
     label: str
@@ -41,6 +50,16 @@ class Field:
     start: str = ""
     help: str = ""
     more: bool = False
+    varies: bool = False
+    pick: Sort | None = None
+
+    @property
+    def advice(self) -> str:
+        """All that there is to say to who stops here."""
+        parts = [self.help]
+        parts += ["Commas: one job each."] if self.varies else []
+        parts += ["ctrl+n lists them."] if self.pick else []
+        return " ".join(parts)
 
 
 _PRUNE, _PAINT, _SAMPLED = ("prune",), ("generate", "compare"), ("prune", "compare")
@@ -51,17 +70,17 @@ FIELDS = (
     Field("name", "name", "a label of your own", _ALL, wide=True,
           help="What the queue calls the job; without one it says what the job does."),
     Field("model", "model", "demo, owner/name, a folder or a .safetensors file", _RUNS, wide=True,
-          start="demo", help="The dense model: demo, a hub id, a folder, a .safetensors file."),
-    Field("file", "file", "a .pth file of a whole UNet", ("import",), wide=True,
+          start="demo", varies=True, pick="model", help="The dense model."),
+    Field("file", "file", "a .pth file of a whole UNet", ("import",), wide=True, pick="file",
           help="Read without running any of its code."),
     Field("base", "base", "the dense model it was cut from", ("import", "export"), wide=True,
-          help="The dense model that the variant was cut from, where it is known."),
+          pick="model", help="The dense model it was cut from, where known."),
     Field("sparsity", "sparsity", "0.1,0.2,0.3", _PRUNE, start="0.1,0.2,0.3",
           help="Shares to remove; all of them come from one calibration."),
     Field("method", "method", kinds=_PRUNE, choices=specs.METHODS,
           help="obs corrects what is left by calibration; magnitude only looks at the weights."),
     Field("prompts", "prompts", wide=True, help="One a line."),
-    Field("prompt_file", "prompt file", "a text file, one prompt a line", wide=True,
+    Field("prompt_file", "prompt file", "a text file, one prompt a line", wide=True, pick="file",
           help="Used where no prompts are written above."),
     Field("variant", "variant", kinds=("generate", "export"), wide=True,
           help="A pruned variant, also one that a waiting job will make."),
@@ -69,47 +88,52 @@ FIELDS = (
           help="Space marks; also those that a waiting job will make."),
     Field("format", "format", kinds=("export",), choices=specs.FORMATS,
           help="diffusers: as it is; pth: one pickle like the published; dense: full shapes."),
-    Field("to", "to", "below the job's own files", ("export",), wide=True,
+    Field("to", "to", "below the job's own files", ("export",), wide=True, pick="new",
           help="A new folder to write to."),
     Field("negative", "negative", "what must not be in the picture", _PAINT, wide=True,
           help="What the pictures must not show."),
-    Field("num_prompts", "prompts used", "100, comparing 8", _SAMPLED,
+    Field("num_prompts", "prompts used", "", _SAMPLED, varies=True,
           help="How many of the prompts are used, from the first."),
-    Field("repeats", "repeats", "5", ("bench",), help="Pictures that are timed."),
-    Field("warm_up", "warm-up", "1", ("bench",), help="Pictures before those that are timed."),
+    Field("repeats", "repeats", "5", ("bench",), varies=True, help="Pictures that are timed."),
+    Field("warm_up", "warm-up", "1", ("bench",), varies=True,
+          help="Pictures before those that are timed."),
     Field("timestep_weights", "weights", kinds=_PRUNE,
           choices=("log_decrease", *(w for w in specs.TIMESTEP_WEIGHTS if w != "log_decrease")),
           help="How much each denoising step counts; log decrease trusts the early ones most."),
-    Field("damping", "damping", "0.01", _PRUNE,
-          help="Share of the Hessian's mean diagonal added to it; more is safer, less is truer."),
-    Field("count", "pictures", "1 a prompt", _PAINT, help="Pictures of each prompt."),
-    Field("seed", "seed", "0", _RUNS, help="The same seed gives the same job again."),
-    Field("steps", "steps", "the model's own", _RUNS, help="Denoising steps."),
-    Field("guidance", "guidance", "the model's own", _RUNS,
-          help="How strongly the prompt pulls; above 1 doubles the work."),
-    Field("size", "size", "pixels a side", _RUNS, help="Pixels a side, a multiple of 8."),
-    Field("packages", "packages", "1", _PRUNE, more=True,
-          help="Parts calibrated one after the other, each on the model as pruned so far."),
-    Field("token_budget", "tokens", "64", _PRUNE, more=True,
+    Field("damping", "damping", "0.01", _PRUNE, varies=True,
+          help="Share of the Hessian's mean diagonal added to it."),
+    Field("count", "pictures", "1 a prompt", _PAINT, varies=True,
+          help="Pictures of each prompt."),
+    Field("seed", "seed", "0", _RUNS, varies=True,
+          help="The same seed gives the same job again."),
+    Field("steps", "steps", "the model's own", _RUNS, varies=True, help="Denoising steps."),
+    Field("guidance", "guidance", "the model's own", _RUNS, varies=True,
+          help="How strongly the prompt pulls; above 1: twice the work."),
+    Field("size", "size", "pixels a side", _RUNS, varies=True,
+          help="Pixels a side, a multiple of 8."),
+    Field("packages", "packages", "1", _PRUNE, more=True, varies=True,
+          help="Parts calibrated in turn, each on the model so far."),
+    Field("token_budget", "tokens", "64", _PRUNE, more=True, varies=True,
           help="Tokens a column drawn from the calibration."),
     Field("allocate", "allocate", kinds=_PRUNE, choices=specs.ALLOCATIONS, more=True,
           help="The same share of every module, or more where it costs least."),
     Field("budget", "budget", kinds=_PRUNE, choices=specs.BUDGETS, more=True,
           help="What allocation by loss keeps equal to the uniform share."),
-    Field("held_out", "held out", "8", _PRUNE, more=True,
+    Field("held_out", "held out", "8", _PRUNE, more=True, varies=True,
           help="Other prompts to measure the result on; 0: none."),
-    Field("seeds", "seeds", "1,2,7", _PICTURES, more=True,
+    Field("seeds", "seeds", "e.g. 1,2,7", _PICTURES, more=True,
           help="These seeds instead of seed, seed + 1, ..."),
     Field("scheduler", "scheduler", kinds=_PICTURES, choices=("", *specs.SCHEDULERS), more=True,
           help="The way from noise to picture."),
-    Field("batch", "batch", "1", _PICTURES, more=True, help="Pictures made at once."),
+    Field("batch", "batch", "1", _PICTURES, more=True, varies=True,
+          help="Pictures made at once."),
     Field("priority", "priority", "0", _ALL, more=True, help="Higher runs first."),
     Field("held", "start", kinds=_ALL, choices=("no", "yes"), more=True,
           help="Queue it to run, or hold it until you resume it."),
-    Field("window", "window", "23:00-07:00", _ALL, more=True, help="Run only in these hours."),
-    Field("after", "after jobs", "12, 13", _ALL, more=True,
+    Field("window", "window", "e.g. 23:00-07:00", _ALL, more=True, help="Run only in these hours."),
+    Field("after", "after jobs", "e.g. 12, 13", _ALL, more=True,
           help="Start only after these jobs have succeeded."),
-    Field("max_runtime", "at most", "8h", _ALL, more=True,
+    Field("max_runtime", "at most", "e.g. 8h", _ALL, more=True,
           help="Fail an attempt that runs longer."),
 )  # fmt: skip
 
@@ -141,6 +165,12 @@ PRESETS = (
             "budget": "params"}),
 )  # fmt: skip
 
+
+def hint(field: Field, kind: str) -> str:
+    """What stands in a field as long as it is empty."""
+    return str(specs.DEFAULT_PROMPTS.get(kind, "")) if field.key == "num_prompts" else field.hint
+
+
 _OPTIONS = ("priority", "held", "window", "after", "max_runtime")
 _NUMBERS = {"num_prompts": int, "count": int, "seed": int, "steps": int, "size": int,
             "guidance": float, "damping": float, "packages": int, "token_budget": int,
@@ -166,12 +196,69 @@ _CONTRADICTIONS = (("a budget is for", "budget"), ("allocation by loss", "alloca
 """How sentences about two fields begin, and the field under which they stand."""
 
 
+def parts(answer: str) -> list[str]:
+    """ "0.1, 0.2" -> ["0.1", "0.2"]; what holds a comma itself stands in double quotes."""
+    lines = csv.reader([answer.replace("\n", " ")], skipinitialspace=True)
+    return [text for text in (part.strip() for part in next(lines, [])) if text]
+
+
+def joined(values: Sequence[str]) -> str:
+    """What `parts` takes apart again."""
+    return ", ".join(
+        '"' + value.replace('"', '""') + '"' if set(value) & set(',"') else value
+        for value in values
+    )
+
+
+def picked(answer: str, pick: str) -> str:
+    """An answer of several values with the one that is being written replaced."""
+    given = parts(answer)
+    return joined([*(given if answer.rstrip().endswith(",") else given[:-1]), pick])
+
+
+def several(kind: str, answers: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The fields for which more than one value was given, each value for jobs of its own."""
+    found = {}
+    for field in FIELDS:
+        if field.varies and kind in field.kinds:
+            given = parts(answers.get(field.key) or "")
+            values = list(dict.fromkeys(_typed(field.key, text) for text in given))
+            if len(values) > 1:
+                found[field.key] = values
+    return found
+
+
+def jobs_data(kind: str, answers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The answers as `specs.parse` takes them, for each job that they ask for. Raises BadSpec when
+    these are too many or the prompt file cannot be read."""
+    matrix = several(kind, answers)
+    if (size := matrices.size(matrix)) > matrices.MAX_JOBS:
+        names = " and ".join(key.replace("_", " ") for key in matrix)
+        raise specs.BadSpec(
+            f"The values of {names} make {size:,} jobs: {matrices.MAX_JOBS:,} are the most at once."
+        )
+    # The prompt file is read once, as far as the job that wants the most of it.
+    prompts = [value for value in matrix.get("num_prompts", ()) if isinstance(value, int)]
+    most = {"num_prompts": str(max(prompts))} if prompts else {}
+    fields = spec_data(kind, {**answers, **dict.fromkeys(matrix, ""), **most})
+    return list(matrices.combinations(fields, matrix))
+
+
+def sweep_name(kind: str, answers: Mapping[str, Any]) -> str | None:
+    """What the jobs are called together; None where there is one."""
+    matrix = several(kind, answers)
+    over = ", ".join(key.replace("_", " ") for key in matrix)
+    return (str(answers.get("name") or "") or f"{kind}: {over}") if matrix else None
+
+
 def spec_data(kind: str, answers: Mapping[str, Any]) -> dict[str, Any]:
-    """The answers as `specs.parse` takes them; empty ones are left out. Raises BadSpec when the
-    prompt file cannot be read."""
+    """The answers as `specs.parse` takes them for one job; empty ones are left out. Raises BadSpec
+    when the prompt file cannot be read."""
     data: dict[str, Any] = {"kind": kind}
     for field in FIELDS:
         value = answers.get(field.key)
+        if field.varies and isinstance(value, str):
+            value = one[0] if len(one := parts(value)) == 1 else value.strip(", ")
         asked = kind in field.kinds and field.key not in ("prompt_file", *_OPTIONS)
         if asked and value not in ("", None, [], ()):
             data[field.key] = _typed(field.key, value)
@@ -190,9 +277,39 @@ def options(answers: Mapping[str, Any]) -> JobOptions:
     return job_options(data)
 
 
-def answers_of(spec: Mapping[str, Any], priority: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a form begins with. `edits`: the job that it is to change instead of queueing one."""
+
+    heading: str
+    kind: str
+    answers: Mapping[str, Any]
+    edits: int | None = None
+
+
+def opening(paths: Paths, job: JobView, *, edit: bool = False) -> Opening:
+    """The form for a job like this one, which starts as soon as it can, or for the job itself.
+    Reads the store: never on the UI thread. Raises StoreError."""
+    from obstui.again import options_of
+    from obstui.store import Reader
+
+    with Reader.open(paths) as reader:
+        said = options_of(job, reader.needs(job.id))
+    answers = answers_of(job.spec, said if edit else said.model_copy(update={"held": False}))
+    return Opening(f"{'Edit' if edit else 'Like'} job {job.id}", job.kind, answers,
+                   job.id if edit else None)  # fmt: skip
+
+
+def answers_of(spec: Mapping[str, Any], said: JobOptions | None = None) -> dict[str, Any]:
     """What to answer to have this job again: text, or the marked variants."""
-    found: dict[str, Any] = {"priority": str(priority) if priority else ""}
+    said = said or JobOptions()
+    found: dict[str, Any] = {
+        "priority": str(said.priority or ""),
+        "held": "yes" if said.held else "no",
+        "window": said.window or "",
+        "after": ", ".join(said.after),
+        "max_runtime": duration(said.max_runtime) if said.max_runtime else "",
+    }
     for field in FIELDS:
         value = spec.get(field.key)
         if field.key in _OPTIONS or value is None or spec["kind"] not in field.kinds:
@@ -203,6 +320,8 @@ def answers_of(spec: Mapping[str, Any], priority: int = 0) -> dict[str, Any]:
             found[field.key] = list(value)
         elif isinstance(value, (list, tuple)):
             found[field.key] = ",".join(f"{part}" for part in value)
+        elif field.varies:
+            found[field.key] = joined([str(value)])
         else:
             found[field.key] = str(value)
     return found
@@ -223,6 +342,15 @@ def _typed(key: str, value: Any) -> Any:
 def fault(kind: str, key: str, value: Any) -> str:
     """The sentence under a field, "" when its answer is good. Each field is judged alone, so that a
     sentence stands under the field it is about."""
+    field = next(field for field in FIELDS if field.key == key)
+    given = parts(value) if field.varies else []
+    for text in given or [value]:
+        if words := _fault(kind, key, text):
+            return f"{one_line(text, limit=20)}: {words}" if len(given) > 1 else words
+    return ""
+
+
+def _fault(kind: str, key: str, value: Any) -> str:
     if value in ("", None, [], ()):
         return _NEEDED.get((kind, key), "")
     if key == "prompt_file":
@@ -249,13 +377,16 @@ def _about_field(words: str, key: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def field_of(words: str) -> str | None:
-    """The field that a spec's sentence is about, if it is one of ours."""
-    for begin, key in _CONTRADICTIONS:
-        if words.startswith(begin):
-            return key
-    name = words.partition(":")[0].partition(".")[0]
-    return name if name in {field.key for field in FIELDS} else None
+def field_of(err: Exception) -> Field | None:
+    """The question that a refusal is about, if it is one of ours."""
+    words = str(err)
+    begins = (key for begin, key in _CONTRADICTIONS if words.startswith(begin))
+    name = next(begins, words.partition(":")[0].partition(".")[0])
+    if isinstance(err, specs.NoSuchModel):
+        name = "model"
+    elif "prompt file" in words:
+        name = "prompt_file"
+    return next((field for field in FIELDS if field.key == name), None)
 
 
 @dataclass(frozen=True, slots=True)

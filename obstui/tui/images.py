@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +14,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from obstui import picture_files
 from obstui.tui import pixels
 from obstui.tui.difference import heat
 from obstui.tui.pixels import Box, Painting
@@ -31,11 +29,6 @@ LIMIT = 1 << 20
 _USUAL_CELL = (10, 20)  # pixels, where the terminal does not say
 
 _LETTERS = " .:-=+*#%@"
-
-
-INSIDE = "data:image/"
-"""What begins instead of a path where the store itself holds the picture (RFC 2397), as in the
-example store: it needs no other file."""
 
 
 class Unreadable(Exception):
@@ -146,7 +139,7 @@ def _opened(path: str) -> Iterator[Image]:
     from PIL import Image
 
     try:
-        with Image.open(_inside(path) if path.startswith(INSIDE) else path) as picture:
+        with Image.open(picture_files.source(path)) as picture:
             yield picture
     except FileNotFoundError:
         raise Unreadable("no picture yet") from None
@@ -154,21 +147,8 @@ def _opened(path: str) -> Iterator[Image]:
         raise Unreadable("unreadable picture") from None
 
 
-def name_of(path: str) -> str:
-    """Where a picture is, for people: its path, or the name it has inside a store."""
-    if not path.startswith(INSIDE):
-        return path
-    named = re.match(r"[^,]{0,100};name=([^;,]{1,200})", path)
-    return f"{named[1]} (inside the store)" if named else "inside the store"
-
-
-def _inside(url: str) -> BytesIO:
-    """The octets of a picture that a sealed store holds itself. Raises ValueError."""
-    return BytesIO(base64.b64decode(url.partition(";base64,")[2], validate=True))
-
-
 def _stamp(path: str) -> int:
-    if path.startswith(INSIDE):
+    if path.startswith(picture_files.INSIDE):
         return 0  # it cannot change
     try:
         return Path(path).stat().st_mtime_ns

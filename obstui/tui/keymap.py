@@ -36,6 +36,22 @@ def known_ids() -> dict[str, Binding]:
     return found
 
 
+def doubled(keys: Mapping[str, str]) -> str | None:
+    """The sentence that says which key these settings give to two actions of one screen, of which
+    only one can have it; None if there is none. The dashboard's own actions are on every screen."""
+    owners: dict[tuple[str, str], str] = {}
+    for name, pressed in sorted(keys.items()):
+        for key in (each.strip() for each in pressed.split(",")):
+            place = name.partition(".")[0]
+            there = [known for (whose, held), known in owners.items()
+                     if held == key and (place == whose or "app" in (place, whose))]  # fmt: skip
+            if there:
+                both = f"The key {one_line(key, limit=20)} is given to both {there[0]} and {name}"
+                return f"{both}: give one of them another in [keys] of {Settings.path()}."
+            owners[place, key] = name
+    return None
+
+
 def wrong_ids(keys: Mapping[str, str]) -> str | None:
     """The sentence that says which of these ids no action has; None if all are known."""
     wrong = sorted(set(keys) - set(known_ids()))

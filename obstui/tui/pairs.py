@@ -1,10 +1,13 @@
-"""Pictures that started from the same noise: one prompt and seed, several models."""
+"""Pictures that started from the same noise: one prompt, seed and size, several models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from obstui.measured import Reseed, reseed_of
+from obstui.painted import Made, made_with
 
 if TYPE_CHECKING:
     from obstui.store import ImageView, Reader
@@ -14,21 +17,30 @@ LIMIT = 5000
 
 @dataclass(frozen=True, slots=True)
 class SameNoise:
-    """`paths` are the pictures by the name of their model."""
+    """`paths` are the pictures by the name of their model; `made` is with what."""
 
     prompt: str
     seed: int
     paths: Mapping[str, str]
+    made: Mapping[str, Made]
+
+    def unlike(self, a: str, b: str) -> dict[str, tuple[str, str]]:
+        """What the pictures of two models differ in beside the model, as `Made.unlike`."""
+        if a not in self.made or b not in self.made:
+            return {}
+        return self.made[a].unlike(self.made[b])
 
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
     """`models` have a picture somewhere in `rows`, the dense one first; `means` are what a
-    comparison has measured over all its pictures, as `core.events.ModelMeasured` tells it."""
+    comparison has measured over all its pictures, as `core.events.ModelMeasured` tells it, and
+    `reseed` what it has measured of its dense model under other seeds."""
 
     rows: tuple[SameNoise, ...]
     models: tuple[str, ...]
     means: tuple[Mapping[str, Any], ...]
+    reseed: Reseed | None = None
     read: bool = False
 
     def mean_of(self, model: str) -> Mapping[str, Any] | None:
@@ -38,7 +50,7 @@ class Pairs:
 @dataclass(frozen=True, slots=True)
 class PairsReading:
     """Reads, in the follower's thread, the pictures of a job and, unless it is a comparison, those
-    that other jobs have made of the same prompts and seeds with the same base model."""
+    that other jobs have made of the same prompts, seeds and size with the same base model."""
 
     job_id: int
     base: str
@@ -48,21 +60,45 @@ class PairsReading:
 
         job = reader.job(self.job_id)
         own = reader.images(ImageFilter(job=self.job_id), limit=LIMIT)
-        if job is not None and job.kind == "compare":
+        if job is None:
+            return paired([], {})
+        settings = {job.id: made_with(job)}
+        if job.kind == "compare":
             means = tuple((job.result or {}).get("models") or ())
-            return paired(own, means)
+            return replace(paired(own, settings), means=means, reseed=reseed_of(job))
         keys = {(image.prompt, image.seed) for image in own}
-        others = reader.images(ImageFilter(model=self.base), limit=LIMIT)
-        alike = [i for i in others if i.base == self.base and (i.prompt, i.seed) in keys]
-        return paired([*own, *alike])
+        others = [
+            image
+            for image in reader.images(ImageFilter(model=self.base), limit=LIMIT)
+            if image.base == self.base and (image.prompt, image.seed) in keys
+        ]
+        for number in {image.job_id for image in others} - {job.id}:
+            if (other := reader.job(number)) is not None:
+                settings[number] = made_with(other)
+        return paired([*own, *_nearest(others, settings, settings[job.id])], settings)
 
 
-def paired(images: Iterable[ImageView], means: tuple[Mapping[str, Any], ...] = ()) -> Pairs:
-    """The rows in the order of the pictures; of two by one model the first counts."""
-    rows: dict[tuple[str, int], dict[str, str]] = {}
+def _nearest(
+    images: Iterable[ImageView], settings: Mapping[int, Made], own: Made
+) -> list[ImageView]:
+    """The pictures of the same size, those first that differ in the fewest settings from `own`."""
+    unlike = {number: made.unlike(own) for number, made in settings.items()}
+    same = [i for i in images if i.job_id in unlike and "size" not in unlike[i.job_id]]
+    return sorted(same, key=lambda image: len(unlike[image.job_id]))
+
+
+def paired(images: Iterable[ImageView], settings: Mapping[int, Made]) -> Pairs:
+    """The rows in the order of the pictures; of two by one model the first counts. `settings` are
+    those of the pictures' jobs."""
+    rows: dict[tuple[str, int], SameNoise] = {}
     models: dict[str, None] = {}
     for image in images:
         models.setdefault(image.model)
-        rows.setdefault((image.prompt, image.seed), {}).setdefault(image.model, image.path)
-    found = tuple(SameNoise(prompt, seed, paths) for (prompt, seed), paths in rows.items())
-    return Pairs(found, tuple(sorted(models, key=lambda m: m != "dense")), means, read=True)
+        key = image.prompt, image.seed
+        row = rows.setdefault(key, SameNoise(*key, {}, {}))
+        if image.model not in row.paths:
+            paths = {**row.paths, image.model: image.path}
+            made = {**row.made, image.model: settings.get(image.job_id, Made())}
+            rows[key] = SameNoise(*key, paths, made)
+    shown = tuple(sorted(models, key=lambda model: model != "dense"))
+    return Pairs(tuple(rows.values()), shown, (), read=True)

@@ -77,10 +77,10 @@ class Remembered:
                 return
             merged, self._changed = {**self._read(), **self._changed}, {}
             with contextlib.suppress(OSError, ValueError):
-                _replace(self._path, json.dumps(merged, indent=1))
+                write_whole(self._path, json.dumps(merged, indent=1))
 
 
-def _replace(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all, for its owner alone."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:

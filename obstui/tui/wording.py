@@ -157,7 +157,7 @@ def next_step(job: JobView, *, readonly: bool) -> str:
     advice = _NEXT_STEP.get(job.reason or "", "")
     if readonly:
         return advice
-    keys = "Press r to try again, Enter for its log."
+    keys = "Press r to try again, L in its screen for the log."
     return f"{advice} {keys}".strip()
 
 

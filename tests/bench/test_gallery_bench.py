@@ -65,6 +65,7 @@ def test_the_first_thumbnails_of_500(tmp_path: Path, size: tuple[int, int], colo
                 time.sleep(0.002)
             first = time.monotonic() - began
             opened, last = quiet(fake, start)
+            blocks = fake.seen.count("▀".encode(), start)
             start = len(fake.seen)
             fake.press(b"l")
             step, _ = quiet(fake, start)
@@ -82,4 +83,5 @@ def test_the_first_thumbnails_of_500(tmp_path: Path, size: tuple[int, int], colo
     assert first < 1.0
     assert step < 2000
     cells = size[0] * size[1]
-    assert opened < 60 * cells, "no cell is drawn twice"
+    assert opened < 60 * cells
+    assert blocks < 0.6 * cells, "no picture is drawn twice: they cover a little more than half"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from obstui import page, picture_files
 from obstui.config import Paths
 from obstui.measured import measured
 from obstui.store import Reader
@@ -47,8 +48,15 @@ def test_it_holds_a_night(paths: Paths) -> None:
     assert len(shown) > 40
     for image in shown:
         assert images.read(image["path"]).size == (64, 64)
-        assert "seed" in images.name_of(image["path"])
-        assert "base64" not in images.name_of(image["path"])
+        assert "seed" in picture_files.name_of(image["path"])
+        assert "base64" not in picture_files.name_of(image["path"])
+
+
+def test_its_page_shows_the_pictures() -> None:
+    with Reader.open(Paths(EXAMPLE.parent, EXAMPLE)) as reader:
+        text = page.render(reader, page.jobs_of(reader, sweep=None, ids=()), title="", now=0.0)
+    assert text.count('<img src="data:image/jpeg') == 6 * 7
+    assert "deleted" not in text
 
 
 def test_it_tells_nothing_of_the_machine_it_was_made_on() -> None:

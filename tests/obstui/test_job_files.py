@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from obstui.job_files import MAX_JOBS, JobFile, read_job_file
+from obstui.job_files import JobFile, read_job_file
+from obstui.matrix import MAX_JOBS
 from obstui.options import NewJob
 from obstui.specs import BadSpec, CompareSpec, GenerateSpec, NoSuchModel, PruneSpec
 from obstui.store import NotFound, Reader, Refused, Store

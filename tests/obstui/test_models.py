@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -236,6 +237,24 @@ def test_verify_finds_one_changed_byte(night: Night, at_home: Run, tmp_path: Pat
     assert WEIGHTS in line
     told = at_home("models", "verify", str(copy), "--json").data
     assert [check["what"] for check in told["checks"] if not check["ok"]] == [WEIGHTS]
+
+
+def test_verify_draws_a_bar_on_a_terminal_and_only_there(night: Night, tmp_path: Path) -> None:
+    own, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "obstui", "models", "verify",
+         str(night.job(1).result["variants"][0]["path"])],
+        stdout=subprocess.PIPE, stderr=theirs, check=True,
+        env={**os.environ, "TERM": "xterm-256color", "OBSTUI_HOME": str(tmp_path)},
+    )  # fmt: skip
+    os.close(theirs)
+    bar = os.read(own, 65536).decode()
+    os.close(own)
+    assert "MiB" in bar
+    assert "100%" not in done.stdout.decode()
+    lines = done.stdout.decode().splitlines()
+    assert lines
+    assert all(line.startswith("✓ ") for line in lines)
 
 
 def change_last_byte(file: Path) -> None:

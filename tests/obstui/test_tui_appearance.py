@@ -18,11 +18,12 @@ from obstui.config import THEMES, BadSettings, Paths, Settings
 from obstui.tui import theme
 from obstui.tui.app import Dashboard
 from obstui.tui.appearance import Appearance, to_ascii
-from obstui.tui.keymap import known_ids, wrong_ids
+from obstui.tui.keymap import doubled, known_ids, wrong_ids
 from obstui.tui.places import PLACES
 from obstui.tui.remembered import Remembered
-from obstui.tui.screens.keys import key_lines
+from obstui.tui.screens.keys import KeysScreen, key_lines
 from obstui.tui.snapshot import settled
+from obstui.tui.widgets.layer_map import AT_WORK, GATHERING, HEIGHTS, WAITING
 from tests.obstui import tui_pilot, tui_store
 
 WAYS = {
@@ -320,3 +321,29 @@ async def test_pasted_text_is_no_command(busy: tui_store.Scene) -> None:
         assert len(app.screen_stack) == 1
         assert app.theme == "dark"
         assert app.is_running
+
+
+def test_a_key_given_twice_is_told() -> None:
+    """On one screen, or on one and everywhere; two screens may use the same key."""
+    assert doubled({"queue.filter": "z", "log.search": "z"}) is None
+    assert "key z is given to both queue.new and queue.sort" in (
+        doubled({"queue.new": "z", "queue.sort": "z"}) or ""
+    )
+    assert "app.theme and log.wrap" in (doubled({"log.wrap": "b,z", "app.theme": "z"}) or "")
+
+
+def test_in_ascii_too_no_height_looks_like_a_target_that_waits() -> None:
+    signs = [*HEIGHTS, WAITING, GATHERING, AT_WORK]
+    assert len({to_ascii(sign) for sign in signs}) == len(signs)
+
+
+async def test_the_help_keeps_names_and_what_they_do_apart(busy: tui_store.Scene) -> None:
+    """The longest name too ends before the column in which the sentences begin."""
+    async with tui_pilot.opened(busy.paths, watch=5, size=(160, 50)) as (app, _):
+        lines = key_lines(app.screen)
+        table = str(KeysScreen(app.screen)._table_for(160))
+        begins = {
+            row.index(line.tip[:12]) for line in lines for row in table.splitlines()
+            if f" {line.words} " in row and line.tip[:12] in row
+        }  # fmt: skip
+        assert len(begins) == 1, begins

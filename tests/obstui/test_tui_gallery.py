@@ -9,10 +9,10 @@ import pytest
 from textual.widgets import Input
 
 from obstui.config import Paths
-from obstui.store import ImageFilter, ImageView
+from obstui.store import ImageFilter, ImageView, Reader
 from obstui.tui import images
 from obstui.tui.images import Display
-from obstui.tui.pairs import paired
+from obstui.tui.pairs import PairsReading, paired
 from obstui.tui.screens.ab import ABScreen
 from obstui.tui.screens.gallery import BadFilter, GalleryScreen, parse_filter
 from obstui.tui.screens.job import JobScreen
@@ -284,8 +284,58 @@ def test_pictures_of_one_prompt_and_seed_stand_in_one_row() -> None:
         return ImageView(job, "demo", model, "p", seed, f"/{job}/{model}/{seed}", "")
 
     made = paired([image(5, "1@30", 0), image(5, "1@30", 1), image(3, "dense", 1),
-                   image(2, "dense", 1)])  # fmt: skip
+                   image(2, "dense", 1)], {})  # fmt: skip
     assert made.models == ("dense", "1@30")
     assert [row.seed for row in made.rows] == [0, 1]
     assert made.rows[0].paths == {"1@30": "/5/1@30/0"}
     assert made.rows[1].paths == {"1@30": "/5/1@30/1", "dense": "/3/dense/1"}
+
+
+async def test_the_picture_made_most_alike_is_taken_and_what_differs_is_said(
+    paths: Paths,
+) -> None:
+    scene = tui_store.Scene(paths.home)
+    prune = tui_store.prune_finished(scene)
+    generated = tui_pictures.generated
+    alike = generated(scene, ["a fox"], range(1), steps=20)
+    generated(scene, ["a fox"], range(1), steps=12, negative="text")
+    generated(scene, ["a fox"], range(1), steps=20, size=128)
+    own = generated(scene, ["a fox"], range(1), steps=20, size=64, variant=f"{prune}@30")
+    other = generated(scene, ["a fox"], range(1), steps=50, size=64, scheduler="unipc",
+                      variant=f"{prune}@10")  # fmt: skip
+    scene.close()
+    with Reader.open(paths) as reader:
+        found = PairsReading(own, "demo")(reader)
+        assert found.models == ("dense", f"{prune}@30", f"{prune}@10")
+        [row] = found.rows
+        [dense] = reader.images(ImageFilter(job=alike), limit=9)
+        assert row.paths["dense"] == dense.path, "alike; the size that was left open may be"
+        assert row.unlike("dense", f"{prune}@30") == {}
+        assert set(row.unlike("dense", f"{prune}@10")) == {"steps", "scheduler"}
+        far = PairsReading(other, "demo")(reader).rows[0]
+        assert far.made["dense"].steps == 20, "one difference fewer than the other"
+    async with opened(paths, size=(120, 40)) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: shown(app, "#count") == "1 of 5")
+        await pilot.press("c")
+        await until(pilot, lambda: "steps      20 | 50" in shown(app, "#ab-facts"))
+        assert "scheduler  own | unipc" in shown(app, "#ab-facts")
+        await pilot.press("right")
+        await until(pilot, lambda: "made unlike" not in shown(app, "#ab-facts"))
+
+
+async def test_a_comparison_tells_what_another_seed_does(paths: Paths) -> None:
+    scene = tui_store.Scene(paths.home)
+    prune = tui_store.prune_finished(scene)
+    tui_store.compare_finished(scene, prune, reseed={
+        "pictures": 2, "psnr": 11.3, "ssim": 0.31, "latent_distance": 1.4})  # fmt: skip
+    scene.close()
+    async with opened(paths, size=(120, 40)) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: shown(app, "#count"))
+        await pilot.press("c")
+        await until(pilot, lambda: "all pictures" in shown(app, "#ab-facts"))
+        _, _, after = shown(app, "#ab-facts").partition("all pictures")
+        measures = [line.split() for line in after.splitlines()[:4]]
+        assert measures == [["reseed"], ["PSNR", "29.2", "dB", "11.3", "dB"],
+                            ["SSIM", "0.960", "0.310"], ["latents", "0.010", "1.400"]]  # fmt: skip

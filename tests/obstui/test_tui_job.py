@@ -324,7 +324,7 @@ async def test_the_log_is_searched_wrapped_and_copied(paths: Paths) -> None:
         await pilot.press("y")
         assert app.clipboard.startswith("line 11 x")
         rows = view.body.virtual_size.height
-        await pilot.press("w")
+        await pilot.press("W")
         await until(pilot, lambda: view.body.virtual_size.height > rows)
     scene.close()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.message import Message
 
 from core.manifest import WEIGHTS
 from obstui import models
@@ -151,6 +153,30 @@ async def test_verify_tells_each_file_and_finds_one_changed_byte(real: tui_store
         weights.write_bytes(whole)
         await press(app, pilot, "escape", "enter")
         assert isinstance(app.screen, LayersScreen)
+
+
+async def test_verify_tells_how_far_it_is_and_escape_ends_the_reading(
+    real: tui_store.Scene,
+) -> None:
+    with Reader.open(real.paths) as reader:
+        weights = models.find_variant(reader, "1@50") / "unet" / WEIGHTS
+    before, total = weights.stat().st_size, 64 << 30
+    os.truncate(weights, total)  # a hole of minutes
+    heard: list[Message] = []
+    try:
+        async with opened(real.paths, size=(100, 30), heard=heard) as (app, pilot):
+            await press(app, pilot, "4", "j", "j")
+            await pilot.press("v")
+            await until(pilot, lambda: isinstance(app.screen, VerifyScreen))
+            verdict = app.screen.query_one("#verdict", Still)
+            await until(pilot, lambda: "of 64.0 GiB" in verdict.text)
+            assert "left" in verdict.text
+            await pilot.press("escape")
+            await app.workers.wait_for_complete()
+            reads = [message for message in heard if isinstance(message, VerifyScreen.Read)]
+            assert 0 < max(message.done for message in reads) < total
+    finally:
+        os.truncate(weights, before)
 
 
 async def test_delete_warns_and_keeps_unless_told(scene: tui_store.Scene) -> None:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.widgets import Input, Select, SelectionList, TextArea
+from textual.widgets import Footer, Input, Select, SelectionList, TextArea
 
 from obstui import specs
 from obstui.config import Paths
+from obstui.options import job_options
 from obstui.store import Reader
 from obstui.tui import form
-from obstui.tui.screens.new_job import NewJobScreen, variant_choices
+from obstui.tui.screens.new_job import NewJobScreen
 from obstui.tui.screens.queue import QueueScreen
+from obstui.tui.widgets.plan_panel import Together, work_out
+from obstui.tui.widgets.question import variant_choices
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_store
 from tests.obstui.tui_pilot import opened, until
@@ -54,19 +57,16 @@ async def test_a_wrong_answer_is_named_under_its_field_and_nothing_is_queued(
     async with opened(scene.paths) as (app, pilot):
         before = app.snapshot.jobs
         await pilot.press("n")
-        app.screen.query_one("#answer-sparsity", Input).value = "30"
-        await pilot.pause()
-        assert "for 30 % write 0.3" in fault(app, "sparsity")
+        app.screen.query_one("#answer-sparsity", Input).value = "0.95"
+        await until(pilot, lambda: "0.95" in fault(app, "sparsity"))
         app.screen.query_one("#answer-steps", Input).value = "many"
-        await pilot.pause()
-        assert "whole number" in fault(app, "steps")
+        await until(pilot, lambda: "whole number" in fault(app, "steps"))
         await pilot.press("ctrl+s")
         await pilot.pause()
         assert isinstance(app.screen, NewJobScreen)
         assert app.focused is app.screen.query_one("#answer-sparsity")
         app.screen.query_one("#answer-sparsity", Input).value = "0.3"
-        await pilot.pause()
-        assert fault(app, "sparsity") == ""
+        await until(pilot, lambda: fault(app, "sparsity") == "")
         assert app.snapshot.jobs == before
 
 
@@ -157,7 +157,7 @@ async def test_the_plan_follows_what_is_written(scene: tui_store.Scene) -> None:
         await pilot.press("n")
         await until(pilot, lambda: "30 %" in shown(app, "#plan-lines"))
         before = shown(app, "#plan-lines")
-        assert all(word in before for word in ("VRAM", "calibrate", "solve", "variants", "8.2 M"))
+        assert all(word in before for word in ("Memory", "calibrate", "solve", "variants", "8.2 M"))
         assert "as 1 before it took" in before
         app.screen.query_one("#answer-sparsity", Input).value = "0.45"
         await until(pilot, lambda: "45 %" in shown(app, "#plan-lines"))
@@ -228,7 +228,9 @@ def test_a_job_can_be_asked_for_again(data: dict[str, Any]) -> None:
 async def test_a_form_begins_with_the_answers_of_an_old_job(scene: tui_store.Scene) -> None:
     tui_store.compare_finished(scene, 1)
     async with opened(scene.paths) as (app, pilot):
-        app.new_job(app.snapshot.job(2))
+        app.screen.choose(2)
+        await until(pilot, lambda: app.screen.selected_job.id == 2)
+        await pilot.press("d")
         await until(pilot, lambda: isinstance(app.screen, NewJobScreen))
         choices = app.screen.query_one("#answer-variants", SelectionList)
         await until(pilot, lambda: sorted(choices.selected) == ["1@10", "1@30", "1@50"])
@@ -255,6 +257,200 @@ def test_imported_variants_are_offered_and_removed_ones_are_not(tmp_path: Path) 
         ("3@20", ""), ("2@20", "demo"), ("1@30", "demo"),
     ]  # fmt: skip
     assert "20 % of demo by import" in offers[1].words
-    assert len(list(variant_choices(offers, "demo"))) == 3
-    assert [choice.value for choice in variant_choices(offers, "owner/sdxl")] == ["3@20"]
+    assert len(list(variant_choices(offers, ["demo"]))) == 3
+    assert [choice.value for choice in variant_choices(offers, ["owner/sdxl"])] == ["3@20"]
     scene.close()
+
+
+async def test_several_values_queue_a_sweep_of_all_combinations(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths, size=(160, 50)) as (app, pilot):
+        await pilot.press("n")
+        for key, value in (("seed", "0, 1, 2"), ("damping", "0.01, 0.05"), ("sparsity", "0.1,0.3"),
+                           ("name", "night")):  # fmt: skip
+            app.screen.query_one(f"#answer-{key}", Input).value = value
+        await until(pilot, lambda: "Queues 6 jobs" in shown(app, "#plan-lines"))
+        await until(pilot, lambda: shown(app, "#summary").startswith("Queues 6 jobs"))
+        app.screen.query_one("#answer-seed").focus()
+        await pilot.pause()
+        assert "Commas: one job each." in shown(app, "#help")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+    with Reader.open(scene.paths) as reader:
+        new = [job for job in reader.jobs() if job.id > 1]
+        sweeps = reader.sweeps()
+    assert [(sweep.name, sweep.counts) for sweep in sweeps] == [("night", {"queued": 6})]
+    assert {(job.spec["seed"], job.spec["damping"]) for job in new} == {
+        (seed, damping) for seed in (0, 1, 2) for damping in (0.01, 0.05)
+    }
+    assert {tuple(job.spec["sparsity"]) for job in new} == {(0.1, 0.3)}
+    assert new[-1].name == "night damping=0.01, seed=0"
+
+
+def test_a_sweeps_plan_adds_up_its_jobs(scene: tui_store.Scene) -> None:
+    one = work_out(scene.paths, "prune", {"num_prompts": "48", "sparsity": "0.1"})
+    answers = {"num_prompts": "48, 96", "sparsity": "0.1", "seed": "1,2,3", "size": ""}
+    two = work_out(scene.paths, "prune", {"num_prompts": "96", "sparsity": "0.1"})
+    found = work_out(scene.paths, "prune", answers)
+    assert one.together is None
+    assert one.time is not None
+    assert found.together is not None
+    assert found.together.jobs == 6
+    assert found.together.seconds == pytest.approx(3 * (1 + 2) * one.time.seconds)
+    assert found.together.disk == pytest.approx(3 * (one.disk + two.disk))
+    many = {"num_prompts": ",".join(str(n) for n in range(48, 100)), "sparsity": "0.1"}
+    assert work_out(scene.paths, "prune", many).together == Together(52, None, None)
+
+
+async def test_too_many_combinations_are_refused_with_their_number(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        for key in ("seed", "steps"):
+            value = ",".join(str(n) for n in range(10, 60))
+            app.screen.query_one(f"#answer-{key}", Input).value = value
+        await until(pilot, lambda: "2,500 jobs: 2,000 are the most" in shown(app, "#summary"))
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "2,000 are the most" in shown(app, "#fault"))
+    with Reader.open(scene.paths) as reader:
+        assert len(reader.jobs()) == 1
+
+
+def test_each_value_of_several_is_judged() -> None:
+    assert form.fault("prune", "damping", "0.1, 7").startswith("7: Must be less than")
+    assert form.fault("prune", "seed", "1, 2, 3") == ""
+    assert form.fault("prune", "seed", "1, x") == "x: Write a whole number."
+    assert form.fault("generate", "negative", "blurry, cropped") == ""
+
+
+@pytest.mark.parametrize("model", ["demo", "/models/a, b", '/models/"c", d', 'owner/"x'])
+def test_a_name_with_a_comma_is_one_value(model: str) -> None:
+    data = form.spec_data("prune", {"model": form.joined([model]), "seed": "7,"})
+    assert (data["model"], data["seed"]) == (model, 7)
+    both = {"model": form.joined([model, "second"])}
+    assert form.several("prune", both) == {"model": [model, "second"]}
+
+
+def test_the_prompt_file_is_read_for_the_job_that_wants_most(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(f"prompt {n}" for n in range(30)))
+    answers = {"prompt_file": str(file), "num_prompts": "4, 9, 6"}
+    jobs = form.jobs_data("compare", {**answers, "variants": ["1@10"]})
+    assert [(len(job["prompts"]), job["num_prompts"]) for job in jobs] == [(9, 4), (9, 9), (9, 6)]
+
+
+NIGHT = {"priority": 3, "held": True, "window": "23:00-07:00", "after": "1", "max_runtime": "90m"}
+
+
+async def chosen(app: Any, pilot: Any, job_id: int, key: str) -> None:
+    """Go to a job of the queue and open its form."""
+    app.screen.choose(job_id)
+    await until(pilot, lambda: app.screen.selected_job and app.screen.selected_job.id == job_id)
+    await pilot.press(key)
+    await until(pilot, lambda: isinstance(app.screen, NewJobScreen))
+
+
+async def test_a_duplicate_may_run_when_the_first_may_and_is_not_held(
+    scene: tui_store.Scene,
+) -> None:
+    spec = specs.parse({"kind": "generate", "prompts": ["a fox"], "seed": 5})
+    scene.store.enqueue(spec, options=job_options(NIGHT))
+    async with opened(scene.paths) as (app, pilot):
+        await chosen(app, pilot, 2, "d")
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+    with Reader.open(scene.paths) as reader:
+        first, again = reader.job(2), reader.job(3)
+        assert first is not None
+        assert again is not None
+        assert (again.spec, reader.needs(3)) == (first.spec, [1])
+    assert (again.priority, again.window, again.max_runtime) == (3, "23:00-07:00", 5400)
+    assert (first.state, again.state) == ("held", "queued")
+
+
+async def test_an_edited_job_stays_where_it_is(scene: tui_store.Scene) -> None:
+    first = scene.queue("prune", sparsity=[0.2, 0.4])
+    scene.queue("compare", variants=[f"{first.id}@20"])
+    async with opened(scene.paths) as (app, pilot):
+        await chosen(app, pilot, first.id, "E")
+        assert app.screen.query_one("#kind", Select).disabled
+        for seeds, words in (("1, 2", "stays one job"), ("9", "")):
+            app.screen.query_one("#answer-seed", Input).value = seeds
+            app.screen.query_one("#answer-sparsity", Input).value = "0.2"
+            await pilot.press("ctrl+s")
+            if words:
+                await until(pilot, lambda words=words: words in shown(app, "#fault"))
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+    with Reader.open(scene.paths) as reader:
+        assert [job.id for job in reader.in_order()] == [2, 3]
+        job = reader.job(first.id)
+    assert job is not None
+    assert (job.spec["seed"], job.spec["sparsity"], job.ulid) == (9, [0.2], first.ulid)
+
+
+async def test_an_edit_that_others_count_against_is_refused_in_the_form(
+    scene: tui_store.Scene,
+) -> None:
+    first = scene.queue("prune", sparsity=[0.2, 0.4])
+    scene.queue("compare", variants=[f"{first.id}@20"])
+    async with opened(scene.paths) as (app, pilot):
+        await chosen(app, pilot, first.id, "E")
+        app.screen.query_one("#answer-sparsity", Input).value = "0.4"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "Job 3 waits for job 2" in shown(app, "#fault"))
+        assert "2@40" in shown(app, "#fault")
+    with Reader.open(scene.paths) as reader:
+        job = reader.job(first.id)
+    assert job is not None
+    assert job.spec == first.spec
+
+
+async def test_only_what_has_not_begun_can_be_edited(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("E")
+        await pilot.pause()
+        assert isinstance(app.screen, QueueScreen)
+
+
+async def test_the_form_begins_with_the_newest_model_where_nobody_used_the_demo(
+    paths: Paths,
+) -> None:
+    scene = tui_store.Scene(paths.home)
+    newest = ""
+    for model in ("owner/first", "/models/a, b", "demo"):
+        async with opened(scene.paths) as (app, pilot):
+            await pilot.press("n")
+            answer = app.screen.query_one("#answer-model", Input).value
+            assert form.parts(answer) == [newest or "demo"]
+        scene.queue("prune", model=model)
+        newest = model
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        assert app.screen.query_one("#answer-model", Input).value == "demo"
+    scene.close()
+
+
+async def test_at_60_columns_the_footer_and_the_help_are_whole(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths, size=(60, 20)) as (app, pilot):
+        await pilot.press("n")
+        app.screen.query_one("#answer-guidance").focus()
+        await pilot.pause()
+        footer = app.screen.query_one(Footer)
+        assert footer.max_scroll_x == 0
+        assert all(key.region.right <= 60 for key in footer.query("FooterKey"))
+        assert app.screen.query_one("#help").region.height == 2
+
+
+async def test_marked_variants_of_another_model_stay_marked(scene: tui_store.Scene) -> None:
+    first = scene.queue("prune", model="owner/sdxl", sparsity=[0.2, 0.4])
+    variants = [f"{first.id}@20", f"{first.id}@40"]
+    scene.queue("compare", model="owner/sdxl", variants=variants)
+    async with opened(scene.paths) as (app, pilot):
+        await chosen(app, pilot, 3, "d")
+        choices = app.screen.query_one("#answer-variants", SelectionList)
+        await pilot.pause()
+        await until(pilot, lambda: sorted(choices.selected) == variants, 10)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+    with Reader.open(scene.paths) as reader:
+        again = reader.job(4)
+    assert again is not None
+    assert again.spec["variants"] == variants

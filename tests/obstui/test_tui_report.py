@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from textual.widgets import DataTable, Input
@@ -13,7 +14,7 @@ from obstui.store import Reader
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.new_job import NewJobScreen
 from obstui.tui.screens.queue import QueueScreen
-from obstui.tui.screens.report import ReportScreen, greeting
+from obstui.tui.screens.report import Away, ReportScreen, greeting
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_store
 from tests.obstui.tui_pilot import opened, until
@@ -101,3 +102,25 @@ async def test_coming_back_a_toast_says_what_ended(busy: tui_store.Scene) -> Non
         assert isinstance(app.screen, QueueScreen)
     busy.store.set_setting(SEEN, tui_store.NOW)
     assert greeting(busy.paths, tui_store.NOW) == ""
+
+
+def test_folders_are_not_walked_at_every_look(
+    busy: tui_store.Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store changes every second while a job runs; the sizes may be a minute old."""
+    walked: list[Path] = []
+
+    def tree_bytes(folder: Path) -> int:
+        walked.append(folder)
+        return 7
+
+    monkeypatch.setattr("obstui.tui.screens.report.tree_bytes", tree_bytes)
+    away = Away(tui_store.NOW)
+    with Reader.open(busy.paths) as reader:
+        first = away.read(reader)
+        assert away.read(reader) == first
+        assert first.all_bytes == 7
+        assert len(walked) == len(set(walked)) > 1
+        monkeypatch.setattr("obstui.tui.screens.report.SIZES_FOR", 0.0)
+        away.read(reader)
+    assert len(walked) == 2 * len(set(walked))

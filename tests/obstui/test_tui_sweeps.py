@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from obstui.config import Paths
+from obstui.store import Reader
+from obstui.tui import board
 from obstui.tui.screens.ab import ABScreen
 from obstui.tui.screens.choice import Choice
 from obstui.tui.screens.layers import LayersScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.screens.sweeps import SweepsScreen, write_export
 from obstui.tui.snapshot import settled
-from obstui.tui.widgets.chart import FRONT, OTHER, Axis, Chart, Point, draw, scale
+from obstui.tui.widgets.chart import FRONT, OTHER, Axis, Chart, Level, Point, draw, scale
 from obstui.tui.widgets.sheet import Sheet
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_models, tui_store
@@ -107,6 +109,24 @@ async def test_keys_change_what_the_chart_shows_and_the_front(scene: tui_store.S
         assert chart_text(app.screen).startswith("PSNR (dB) against step (ms)")
         await press(app, pilot, "y")
         assert chart_text(app.screen).startswith("SSIM against step (ms)")
+
+
+async def test_another_seed_of_the_dense_model_is_a_line_for_scale(paths: Paths) -> None:
+    scene = tui_store.Scene(paths.home)
+    tui_store.compare_finished(scene, tui_store.prune_finished(scene), reseed={
+        "pictures": 4, "psnr": 11.3, "ssim": 0.31, "latent_distance": 1.4})  # fmt: skip
+    scene.close()
+    async with opened(paths, size=(160, 50)) as (app, pilot):
+        await press(app, pilot, "3")
+        [line] = [line for line in chart_text(app.screen).splitlines() if "another seed" in line]
+        assert "┄┄" in line
+        below = chart_text(app.screen).partition("another seed")[2]
+        assert "1@50" not in below, "all variants are nearer to the dense model than that"
+        facts = app.screen.query_one("#facts", Still).text
+        assert "another seed: latent distance 1.4e+00, PSNR (dB) 11.3, SSIM 0.310" in facts
+        await press(app, pilot, "y", "y")
+        assert "attributes" in chart_text(app.screen)
+        assert "another seed" not in chart_text(app.screen), "attributes need no other picture"
 
 
 async def test_a_filter_shows_one_base(scene: tui_store.Scene) -> None:
@@ -232,3 +252,36 @@ def test_any_size_can_be_drawn(size: tuple[int, int]) -> None:
     points = [Point(1, 1, "a" * 80, "b", FRONT, chosen=True), Point(1, 1, "b", "b", OTHER)]
     drawn = text_of(draw(*size, Axis("x" * 50, log=True), Axis("y"), points))
     assert [len(line) for line in drawn] == [size[0]] * size[1]
+
+
+def test_a_level_is_on_the_scale_and_hides_no_point() -> None:
+    points = [Point(float(x), 30.0 + x, f"v{x}", "demo", FRONT) for x in range(5)]
+    lines = text_of(draw(60, 16, Axis("a"), Axis("b"), points, [Level(10.0, "another seed")]))
+    [row] = [n for n, line in enumerate(lines) if "another seed" in line]
+    assert row > max(n for n, line in enumerate(lines) if FRONT in line and n)
+    on_it = text_of(draw(60, 16, Axis("a"), Axis("b"), points, [Level(32.0, "another seed")]))
+    assert sum(line.count(FRONT) for line in on_it[1:]) == len(points)
+    assert any("another seed" in line for line in on_it)
+
+
+def test_results_are_read_again_only_when_a_job_ended_or_its_models_changed(
+    scene: tui_store.Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = board.measured
+    monkeypatch.setattr(board, "measured", lambda jobs: read.append("") or real(jobs))
+    reading = board.BoardReading()
+    with Reader.open(scene.paths) as reader:
+        first = reading(reader)
+        scene.queue("prune", name="next")
+        claim = scene.start()
+        assert reading(reader) == first
+        reads = len(read)
+        scene.phase(claim, "calibrate", 100, "prompts")
+        assert reading(reader) is reading(reader)
+        assert len(read) == reads, "progress changes no result"
+        variant = {"id": f"{claim.job_id}@20", "sparsity": 0.2, "params": 1, "path": "/tmp/y"}
+        scene.finish(claim, "succeeded", result={"variants": [variant]})
+        assert variant["id"] in {row.model for row in reading(reader).rows}
+        scene.store.forget_variant(claim.job_id, 0.2)
+        assert variant["id"] not in {row.model for row in reading(reader).rows}

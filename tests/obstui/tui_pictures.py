@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -37,10 +38,10 @@ def painting(path: Path, seed: int, prompt: str, *, side: int = 256, shift: floa
 
 def generated(
     scene: tui_store.Scene, prompts: list[str], seeds: range, *, side: int = 256,
-    variant: str | None = None, shift: float = 0.0,
+    variant: str | None = None, shift: float = 0.0, **settings: Any,
 ) -> int:  # fmt: skip
     """A succeeded generation; its number."""
-    chosen = {"variant": variant} if variant else {}
+    chosen = {"variant": variant, **settings} if variant else settings
     job = scene.queue("generate", prompts=prompts, count=len(seeds), seed=seeds.start, **chosen)
     claim = scene.start()
     images = []

@@ -157,7 +157,10 @@ PROMPTS = (
 )
 
 
-def compare_finished(scene: Scene, prune: int, levels: tuple[float, ...] = (0.1, 0.3, 0.5)) -> int:
+def compare_finished(
+    scene: Scene, prune: int, levels: tuple[float, ...] = (0.1, 0.3, 0.5),
+    reseed: dict[str, Any] | None = None,
+) -> int:  # fmt: skip
     """A succeeded comparison with pictures of every model."""
     variants = [f"{prune}@{x * 100:g}" for x in levels]
     job = scene.queue("compare", name="demo: same pictures at every size", variants=variants,
@@ -182,7 +185,7 @@ def compare_finished(scene: Scene, prune: int, levels: tuple[float, ...] = (0.1,
     scene.now += 30
     scene.store.append(claim, [("image_saved", image) for image in images])
     scene.store.append(claim, [("model_measured", model) for model in models])
-    scene.finish(claim, "succeeded", result={"models": models, "images": images})
+    scene.finish(claim, "succeeded", result={"models": models, "images": images, "reseed": reseed})
     return job.id
 
 

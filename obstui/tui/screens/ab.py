@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 FLIP, SIDE, DIFFERENCE = "flip", "side", "difference"
 _VIEWS = ((FLIP, "space", "flip"), (SIDE, "s", "side by side"), (DIFFERENCE, "d", "difference"))
 _RAMP = 8  # cells
+_LABEL, _VALUE = 11, 9  # cells of a fact
 
 
 class ABScreen(View[None]):
@@ -61,6 +62,8 @@ class ABScreen(View[None]):
                 tooltip="Pixels where the terminal has them, half-blocks, letters, no picture"),
         Binding("y", "copy", "Copy path", id="ab.copy", show=False,
                 tooltip="Copy the name of the shown picture's file"),
+        Binding("e", "again", "Like it", id="ab.again", show=False,
+                tooltip="A new generation with the picture's prompt, seed and settings: the form"),
     ]  # fmt: skip
 
     class Measured(Message, bubble=False):
@@ -184,11 +187,11 @@ class ABScreen(View[None]):
         self.query_one("#ab-models", Still).show(self._models())
         parts = self._facts()
         side = self._view == SIDE
-        panel = Text("\n").join(Text.assemble((f"{label:<11}", style("muted")), value)
+        panel = Text("\n").join(Text.assemble((f"{label:<{_LABEL}}", style("muted")), value)
                                 for label, value in parts)  # fmt: skip
         self.query_one("#ab-facts", Still).show(Text() if side else panel)
         line = Text("  ", no_wrap=True, overflow="ellipsis").join(
-            Text.assemble((f"{label} ", style("muted")), value)
+            Text.assemble((f"{label.rstrip()} ", style("muted")), value)
             for label, value in parts if value.plain
         )  # fmt: skip
         self.query_one("#ab-line", Still).show(line)
@@ -221,7 +224,8 @@ class ABScreen(View[None]):
 
     def _facts(self) -> list[tuple[str, Text]]:
         """Label and value; a line without a value is a heading or air."""
-        facts = [("this pair", Text())]
+        facts = self._unlike_facts()
+        facts.append(("this pair", Text()))
         found = self._measured[1] if self._measured else ""
         if isinstance(found, str):
             facts.append(("", Text(found, style("muted"))))
@@ -243,6 +247,18 @@ class ABScreen(View[None]):
             facts += [("", Text()), ("drawn", Text(self._cost, style("faint")))]
         return facts
 
+    def _unlike_facts(self) -> list[tuple[str, Text]]:
+        """Two jobs need not have painted alike: then the difference is not the models' alone."""
+        row = self._here
+        unlike = row.unlike(self._a, self._b) if row else {}
+        if not unlike:
+            return []
+        found = [("made unlike", Text())]
+        for name, (a, b) in unlike.items():
+            words = f"{one_line(a, limit=8)} | {one_line(b, limit=8)}"
+            found.append((name, Text(words, style("warn"))))
+        return [*found, ("", Text())]
+
     def _pair_facts(self, own: Mapping[str, Any]) -> list[tuple[str, Text]]:
         """What the comparison has measured of this very pair, if it is one that does."""
         apart = (own.get("apart") or {}).get(str(self._here.seed if self._here else ""))
@@ -255,13 +271,24 @@ class ABScreen(View[None]):
     def _mean_facts(
         self, own: Mapping[str, Any], dense: Mapping[str, Any]
     ) -> list[tuple[str, Text]]:
-        def text(words: str) -> Text:
-            return Text(words, style("text"))
+        """Beside each measure, for scale, what another seed of the dense model does."""
+        reseed = self._pairs.reseed
+
+        def text(words: str, scale: str = "") -> Text:
+            beside = (f"{'':{_VALUE - len(words)}}{scale}", style("muted"))
+            return Text.assemble((words, style("text")), beside if reseed else "")
 
         facts = [("", Text()), ("all pictures", Text())]
-        facts.append(("PSNR", text(f"{number(own.get('psnr'), 1)} dB")))
-        facts.append(("SSIM", text(number(own.get("ssim")))))
-        facts.append(("latents", text(number(own.get("latent_distance")))))
+        if reseed:
+            words = f"{'all pictures':<{_LABEL + _VALUE}}"
+            facts[-1] = (words, Text("reseed", style("muted")))
+        for key, label, digits, unit in (
+            ("psnr", "PSNR", 1, " dB"),
+            ("ssim", "SSIM", 3, ""),
+            ("latent_distance", "latents", 3, ""),
+        ):
+            scale = number(getattr(reseed, key, None), digits)
+            facts.append((label, text(f"{number(own.get(key), digits)}{unit}", scale + unit)))
         for key, label in (("params", "parameters"), ("latency", "time")):
             mine, base = own.get(key), dense.get(key)
             if isinstance(mine, (int, float)) and isinstance(base, (int, float)):
@@ -305,6 +332,18 @@ class ABScreen(View[None]):
     def action_mode(self) -> None:
         self._mode = (self._mode + 1) % len(self.dashboard.pictures.modes)
         self._draw()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "again" and self.dashboard.readonly:
+            return False
+        return super().check_action(action, parameters)
+
+    def action_again(self) -> None:
+        def refuse(words: str) -> None:
+            self.query_one("#ab-models", Still).show(Text(words, style("warn"), no_wrap=True))
+
+        if path := self._paths[1 if self._shows_b else 0]:
+            self.dashboard.like_picture(path, refuse)
 
     def action_copy(self) -> None:
         path = self._paths[1 if self._shows_b else 0]

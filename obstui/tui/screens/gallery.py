@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widgets import Input, Label
 
+from obstui import picture_files
 from obstui.text import one_line
 from obstui.tui import images
 from obstui.tui.follow import Fault
@@ -91,6 +92,8 @@ class GalleryScreen(View[None]):
         Binding("y", "copy", "Copy path", id="gallery.copy", show=False,
                 tooltip="Copy the name of the picture's file"),
         Binding("o", "job", "Its job", id="gallery.job", tooltip="The job that made the picture"),
+        Binding("e", "again", "Like it", id="gallery.again", show=False,
+                tooltip="A new generation with the picture's prompt, seed and settings: the form"),
         Binding("escape", "back", "Back", id="gallery.back",
                 tooltip="Leave the filter, then forget it, then go back to the queue"),
     ]  # fmt: skip
@@ -165,7 +168,7 @@ class GalleryScreen(View[None]):
             model = one_line(f"{picture.base}, {picture.model}", limit=60)
             words = f"job {picture.job_id}  {model}  seed {picture.seed}  "
             facts.append(words, style("muted"))
-            facts.append(one_line(images.name_of(picture.path), limit=300), style("faint"))
+            facts.append(one_line(picture_files.name_of(picture.path), limit=300), style("faint"))
         self.query_one("#prompt", Still).show(line)
         self.query_one("#picture-facts", Still).show(facts)
         if self._album.more and grid.place > len(self._album.pictures) - _NEAR_END:
@@ -185,8 +188,10 @@ class GalleryScreen(View[None]):
     # -- acting ------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in ("open", "compare", "copy", "job") and self.is_mounted:
-            return bool(self._album.pictures) and self.focused is not self._input
+        if action == "again" and self.dashboard.readonly:
+            return False
+        if action in ("open", "compare", "copy", "job", "again") and self.is_mounted:
+            return bool(self._album.pictures) and not isinstance(self.focused, Input)
         return super().check_action(action, parameters)
 
     @property
@@ -223,6 +228,12 @@ class GalleryScreen(View[None]):
         if (picture := self.query_one(PictureGrid).chosen) is not None:
             self.app.copy_to_clipboard(picture.path)
             self.app.notify(f"Copied {one_line(picture.path)}", markup=False, timeout=3)
+
+    def action_again(self) -> None:
+        if (picture := self.query_one(PictureGrid).chosen) is not None:
+            self.dashboard.like_picture(
+                picture.path, lambda words: self.notify(words, severity="warning", markup=False)
+            )
 
     def action_job(self) -> None:
         if (picture := self.query_one(PictureGrid).chosen) is not None:

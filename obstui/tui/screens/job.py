@@ -27,6 +27,7 @@ from obstui.tui.widgets.log_view import LogLines, LogView
 from obstui.tui.widgets.picture import Picture, PictureRow, Shot
 from obstui.tui.widgets.result_tables import latency_text, models_text, result_text
 from obstui.tui.widgets.still import Still
+from obstui.tui.widgets.tab_line import TabLine
 from obstui.tui.widgets.target_table import TargetTable, target_words
 from obstui.tui.widgets.telemetry import Span, live_span, newest, telemetry
 from obstui.tui.widgets.time_line import replay_lines
@@ -108,8 +109,9 @@ class JobScreen(JobActs[None]):
 
     def compose_body(self) -> ComposeResult:
         with Vertical(id="facts"):
-            for name in ("head", "asked", "status", "memory", "note", "tabs"):
+            for name in ("head", "asked", "status", "memory", "note"):
                 yield Still(id=f"job-{name}")
+            yield TabLine(id="job-tabs")
         with ContentSwitcher(initial="overview", id="switch"):
             with Vertical(id="overview"):
                 yield Still(id="job-result")
@@ -172,7 +174,7 @@ class JobScreen(JobActs[None]):
         self._still("result").show(self._result(job, facts, width))
         await self._show_pictures(job, facts)
         self._show_log(snapshot, job)
-        self._still("tabs").show(self._tabs())
+        self._show_tabs()
         self.refresh_bindings()
 
     def _still(self, name: str) -> Still:
@@ -268,20 +270,19 @@ class JobScreen(JobActs[None]):
             self.query_one("#job-tail", LogTail).show(snapshot.log.lines)
             self.query_one("#log", LogView).show(snapshot.log)
 
-    def _tabs(self) -> Text:
-        line = Text(no_wrap=True)
-        for name, (key, label) in TABS.items():
-            if name == "targets" and not self._has_targets:
-                continue
-            line.append(f"{key} ", style("accent"))
-            here = name == self._tab
-            line.append(label, f"{style('strong')} underline" if here else style("muted"))
-            line.append("   ")
-        job, facts = self.selected_job, self.dashboard.snapshot.facts
+    def _show_tabs(self) -> None:
+        """The tabs, and which attempt is shown where there were several."""
+        tabs = {name: words for name, words in TABS.items()
+                if name != "targets" or self._has_targets}  # fmt: skip
+        more, job, facts = Text(), self.selected_job, self.dashboard.snapshot.facts
         if job is not None and job.attempt > 1 and facts is not None:
-            line.append("a ", style("accent"))
-            line.append(f"attempt {facts.attempt} of {job.attempt}", style("muted"))
-        return line
+            more.append("a ", style("accent"))
+            more.append(f"attempt {facts.attempt} of {job.attempt}", style("muted"))
+        self.query_one(TabLine).tell(tabs, self._tab, more)
+
+    @on(TabLine.Clicked)
+    async def _tab_clicked(self, event: TabLine.Clicked) -> None:
+        await self.run_action(f"tab('{event.name}')")
 
     @on(LayerMap.Pointed)
     def _pointed(self) -> None:
@@ -365,7 +366,7 @@ class JobScreen(JobActs[None]):
             "targets": TargetTable, "log": LogLines, "overview": LayerMap, "settings": "#settings",
         }  # fmt: skip
         self.query_one(focus[name]).focus()
-        self._still("tabs").show(self._tabs())
+        self._show_tabs()
         self.refresh_bindings()
 
     def action_next_tab(self) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
 
+from obstui.errors import Problem
 from obstui.tui import acts
 from obstui.tui.acts import Act
+from obstui.tui.clipboard import copy
 from obstui.tui.screens.confirm import Confirm, Question
 from obstui.tui.screens.view import T, View
 from obstui.tui.writer import Declined
@@ -33,12 +36,18 @@ class JobActs(View[T]):
                 tooltip="Queue it again; finished work is kept"),
         Binding("d", "duplicate", "Retry with changes", id="job.duplicate", show=False,
                 tooltip="A new job like this one: the form, filled with its answers"),
+        Binding("E", "edit", "Edit", id="job.edit", show=False,
+                tooltip="Change what a job that has not begun was asked to do"),
         Binding("x", "remove", "Remove", id="job.remove", show=False,
                 tooltip="Remove a job that does not run, with all its files"),
         Binding("+,plus", "raise_priority(1)", "Sooner", id="job.sooner", show=False,
                 tooltip="Raise the priority: higher runs earlier"),
         Binding("-,minus", "raise_priority(-1)", "Later", id="job.later", show=False,
                 tooltip="Lower the priority"),
+        Binding("y", "copy_job('command')", "Copy command", id="job.copy-command", show=False,
+                tooltip="Copy the command line that queues this job again"),
+        Binding("Y", "copy_job('yaml')", "Copy YAML", id="job.copy-yaml", show=False,
+                tooltip="Copy the job as a file for obstui submit"),
         Binding("u", "undo", "Undo", id="job.undo", show=False,
                 tooltip="Take the last pause, resume, cancel, priority or move back"),
     ]  # fmt: skip
@@ -60,6 +69,12 @@ class JobActs(View[T]):
         """Hide what cannot be done: everything that writes when read-only, else by state."""
         if action == "undo":
             return False if self.dashboard.readonly else True if self.dashboard.undoable else None
+        if action == "edit":
+            job = self.selected_job
+            waits = job is not None and job.state in ("held", "queued") and not job.attempt
+            return not self.dashboard.readonly and (waits or None)
+        if action == "copy_job":
+            return self.selected_job is not None or None
         if action == "duplicate":
             return not self.dashboard.readonly and (self.selected_job is not None or None)
         fitting = _STATES.get(action)
@@ -102,8 +117,40 @@ class JobActs(View[T]):
         await self.perform(acts.RETRY)
 
     def action_duplicate(self) -> None:
-        if (job := self.selected_job) is not None:
-            self.dashboard.new_job(job)
+        self._open_form(edit=False)
+
+    def action_edit(self) -> None:
+        self._open_form(edit=True)
+
+    @work(group="form", exclusive=True, exit_on_error=False, description="read a job for the form")
+    async def _open_form(self, *, edit: bool) -> None:
+        from obstui.tui import form
+
+        if (job := self.selected_job) is None:
+            return
+        try:
+            opening = await asyncio.to_thread(form.opening, self.dashboard.paths, job, edit=edit)
+        except Problem as err:
+            self.notify(str(err), severity="error", markup=False)
+        else:
+            self.dashboard.new_job(opening)
+
+    @work(group="copy", exclusive=True, exit_on_error=False, description="copy a job")
+    async def action_copy_job(self, form: str) -> None:
+        """`form`: "command" or "yaml"."""
+        if (job := self.selected_job) is None:
+            return
+        from obstui import again
+        from obstui.job_files import as_yaml
+
+        try:
+            spec, options = await asyncio.to_thread(again.asked_for, self.dashboard.paths, job)
+            text = again.command_line(spec, options) if form == "command" else ""
+        except Problem as err:
+            self.notify(str(err), severity="warning", markup=False)
+            return
+        what = f"The {'command line' if text else 'YAML'} of job {job.id}"
+        await copy(self.dashboard, text or as_yaml(job.spec, options), what)
 
     async def action_remove(self) -> None:
         await self.perform(acts.REMOVE)

@@ -79,7 +79,7 @@ class KeysScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
             with VerticalScroll(id="keys", can_focus=False):
-                yield Static(self._table(), markup=False)
+                yield Static(self._table_for(self.app.size.width), markup=False)
             yield Static(
                 "j k scroll · Esc closes · ctrl+p or : finds a command by its name", id="hint",
                 markup=False,
@@ -87,9 +87,11 @@ class KeysScreen(ModalScreen[None]):
             where = Settings.path() if self.app.size.width >= 110 else "the settings file"
             yield Static(f"Other keys: [keys] in {where}", id="where", markup=False)
 
-    def _table(self) -> Text:
-        room = min(WIDEST, int(self.app.size.width * 0.96)) - 8
+    def _table_for(self, screen: int) -> Text:
+        """The keys, for a screen of so many cells across."""
+        room = min(WIDEST, int(screen * 0.96)) - 8
         width = min(16, max((len(" ".join(line.keys)) for line in self._lines), default=0))
+        name = max((len(line.words) for line in self._lines), default=0)
         ids = max((len(line.id) for line in self._lines), default=0) if room >= 100 else 0
         table = Text()
         for everywhere, title in ((False, "On this screen"), (True, "Everywhere")):
@@ -98,7 +100,7 @@ class KeysScreen(ModalScreen[None]):
                 continue
             table.append(f"{title}\n", style("strong"))
             for line in lines:
-                table.append_text(_row(line, width, ids, room)).append("\n")
+                table.append_text(_row(line, width, name, ids, room)).append("\n")
             table.append("\n")
         table.rstrip()
         return table
@@ -107,7 +109,7 @@ class KeysScreen(ModalScreen[None]):
         await self.query_one("#keys").run_action(how)
 
 
-def _row(line: KeyLine, width: int, ids: int, room: int) -> Text:
+def _row(line: KeyLine, width: int, name: int, ids: int, room: int) -> Text:
     """Keys, name and what it does, in a column of its own. What does nothing now is dim from end
     to end, and says so."""
 
@@ -116,7 +118,7 @@ def _row(line: KeyLine, width: int, ids: int, room: int) -> Text:
 
     row = Text.assemble(
         (f"{' '.join(line.keys):>{width}}  ", look("accent")),
-        (f"{line.words:<15} ", look("text")),
+        (f"{line.words:<{name}} ", look("text")),
     )
     if ids:
         row.append(f"{line.id:<{ids}}  ", look("faint"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -13,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
-from obstui.models import Base, Catalogue, Dependants, Variant, catalogue
+from obstui.models import Base, Catalogue, Dependants, Variant, catalogue, registered
 from obstui.text import one_line
 from obstui.tui import formats
 from obstui.tui.follow import Fault
@@ -50,14 +49,21 @@ _WRITES = ("add", "import", "export", "delete")
 Entry = Base | Variant
 
 
-@dataclass(frozen=True, slots=True)
 class CatalogueReading:
-    """Reads all models and walks their folders, in the follower's thread."""
+    """Reads all models and walks their folders, in the follower's thread; again only where a job
+    was queued or has ended since, or a name was given."""
 
-    paths: Paths
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
+        self._version: object = None
+        self._found = Catalogue((), ())
 
     def __call__(self, reader: Reader) -> Catalogue:
-        return catalogue(reader, self.paths)
+        version = (reader.made_version(), registered(self._paths))
+        if version != self._version:
+            self._found = catalogue(reader, self._paths)
+            self._version = version
+        return self._found
 
 
 class ModelsScreen(View[None]):

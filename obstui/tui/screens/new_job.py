@@ -3,116 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.events import DescendantFocus
+from textual.events import DescendantFocus, Paste
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Button, Footer, Input, Label, Select, SelectionList, TextArea
-from textual.widgets.option_list import OptionDoesNotExist
-from textual.widgets.select import InvalidSelectValueError
-from textual.widgets.selection_list import Selection
 
 from obstui import specs
+from obstui.again import command_line
+from obstui.errors import Problem
+from obstui.job_files import as_yaml
 from obstui.lookup import checked
-from obstui.tui import form
+from obstui.options import NewJob
+from obstui.text import one_line
+from obstui.tui import form, recipe
+from obstui.tui.clipboard import copy
+from obstui.tui.screens.confirm import Confirm
+from obstui.tui.screens.confirm import Question as Ask
 from obstui.tui.theme import style
 from obstui.tui.widgets.plan_panel import PlanPanel
+from obstui.tui.widgets.question import Question, variant_choices
 from obstui.tui.widgets.still import Still
 from obstui.tui.writer import Declined
 
 if TYPE_CHECKING:
-    from obstui.store import JobView
+    from obstui.store import Store
     from obstui.tui.app import Dashboard
 
 
-class Question(Vertical):
-    """A label, the widget that takes the answer, and the sentence about what is wrong with it."""
-
-    DEFAULT_CSS = """
-    Question { height: auto; }
-    Question > Horizontal { height: auto; }
-    Question Label { width: 13; color: $text-muted; }
-    Question .fault { padding-left: 13; color: $error; }
-    """
-
-    def __init__(self, field: form.Field, offers: list[form.Offer]) -> None:
-        super().__init__(id=f"ask-{field.key}", classes=" ".join(
-            ["wide" if field.wide else "half", *(["more"] if field.more else [])]))  # fmt: skip
-        self.field = field
-        self._offers = offers
-
-    def compose(self) -> ComposeResult:
-        with Horizontal():
-            yield Label(self.field.label, markup=False)
-            yield self._answer_widget()
-        yield Still(classes="fault")
-
-    def _answer_widget(self) -> Any:
-        field, key = self.field, f"answer-{self.field.key}"
-        if field.choices:
-            words = [(form.CHOICE_WORDS.get((field.key, c), c.replace("_", " ")), c)
-                     for c in field.choices]  # fmt: skip
-            return Select(words, id=key, compact=True,
-                          value=field.choices[0], allow_blank=False)  # fmt: skip
-        if field.key == "prompts":
-            hint = "one prompt a line; empty: the bundled prompts"
-            area = TextArea(id=key, compact=True, tab_behavior="focus", placeholder=hint)
-            area.cursor_blink = False
-            return area
-        if field.key == "variant":
-            options = [(Content(f"{o.id}  {o.words}"), o.id) for o in self._offers]
-            return Select(options, id=key, compact=True, prompt="the dense model")
-        if field.key == "variants":
-            return SelectionList(*variant_choices(self._offers, "demo"), id=key, compact=True)
-        answer = Input(field.start, id=key, placeholder=field.hint, compact=True)
-        answer.cursor_blink = False
-        return answer
-
-    @property
-    def answer(self) -> Any:
-        """Text, a choice, or a list of choices; empty where nothing was said."""
-        widget = self.query_one(f"#answer-{self.field.key}")
-        if isinstance(widget, TextArea):
-            return widget.text.strip()
-        if isinstance(widget, SelectionList):
-            return list(widget.selected)
-        if isinstance(widget, Select):
-            return "" if widget.is_blank() else widget.value
-        return cast(Input, widget).value.strip()
-
-    def fill(self, answer: Any) -> None:
-        """Answer for the person; a choice that is not offered any more is left open."""
-        widget = self.query_one(f"#answer-{self.field.key}")
-        if isinstance(widget, TextArea):
-            widget.text = answer
-        elif isinstance(widget, SelectionList):
-            for offered in answer:
-                with suppress(OptionDoesNotExist):
-                    widget.select(offered)
-        elif isinstance(widget, Select):
-            with suppress(InvalidSelectValueError):
-                widget.value = answer
-        else:
-            cast(Input, widget).value = answer
-
-    def say(self, words: str) -> None:
-        """Put this sentence under the field, or take it away."""
-        self.query_one(".fault", Still).show(Text(words, style("bad")) if words else "")
-
-
-def variant_choices(offers: list[form.Offer], model: str) -> Iterator[Selection[str]]:
-    """The variants of one model, to be marked."""
-    for offer in offers:
-        if offer.model in ("", model):
-            yield Selection(Content(f"{offer.id}  {offer.words}"), offer.id)
+_LEAVE = Ask("Leave the form?", "Nothing is queued, and the answers are gone.",
+             yes="Leave", no="Go on writing")  # fmt: skip
 
 
 class NewJobScreen(Screen[int]):
@@ -121,22 +49,31 @@ class NewJobScreen(Screen[int]):
     CSS_PATH = "new_job.tcss"
     AUTO_FOCUS = "#kind"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+s", "submit", "Queue the job", id="form.submit", priority=True,
+        # The buttons name the keys of these two: a narrow footer has no room for them.
+        Binding("ctrl+s", "submit", "Queue the job", id="form.submit", priority=True, show=False,
                 tooltip="Check the answers and queue the job"),
         Binding("ctrl+o", "more", "More options", id="form.more", priority=True,
                 tooltip="Ask for everything that such a job can be told, or hide it again"),
         Binding("ctrl+g", "plan", "Plan", id="form.plan", priority=True,
                 tooltip="What the job will take, in full, or the questions again"),
-        Binding("escape", "leave", "Back", id="form.leave", tooltip="Back, nothing queued"),
+        Binding("ctrl+n,f2", "pick", "Pick", id="form.pick", priority=True,
+                tooltip="Models that are known, or files and folders, for the field you are in"),
+        Binding("ctrl+l", "copy('command')", "Copy command", id="form.copy-command", show=False,
+                priority=True, tooltip="Copy the command line that would queue this"),
+        Binding("ctrl+t", "copy('yaml')", "Copy YAML", id="form.copy-yaml", show=False,
+                priority=True, tooltip="Copy this as a file for obstui submit"),
+        Binding("escape", "leave", "Back", id="form.leave", show=False,
+                tooltip="Back, nothing queued"),
     ]  # fmt: skip
 
-    def __init__(self, like: JobView | None = None) -> None:
-        """`like`: the job whose answers it begins with."""
+    def __init__(self, opening: form.Opening | None = None) -> None:
         super().__init__()
-        self._like = like
+        self._opening = opening
+        self._edits = opening.edits if opening else None
         self._offers: list[form.Offer] = []
         self._sending = False
         self._shown_kind = ""
+        self._began: tuple[str, dict[str, Any]] | None = None
         self._contradicted: Question | None = None
         self._refusals: dict[tuple[str, str], str] = {}
 
@@ -169,20 +106,59 @@ class NewJobScreen(Screen[int]):
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        if self._like is not None and self._like.kind in specs.KINDS:
-            self._fill(self._like)
+        opening = self._opening
+        if opening is not None and opening.kind in specs.KINDS:
+            self.query_one("#heading", Label).update(Content(opening.heading))
+            self._fill(opening.kind, opening.answers)
+        else:
+            self._fill_first_model()
+        if self._edits is not None:
+            self.query_one("#kind", Select).disabled = True
+            self.query_one("#submit", Button).label = f"Change job {self._edits} (ctrl+s)"
         self._show_kind()
+        self.call_after_refresh(self._begin)
 
-    def _fill(self, job: JobView) -> None:
-        self.query_one("#heading", Label).update(Content(f"Like job {job.id}"))
-        self.query_one("#kind", Select).value = job.kind
-        answers = form.answers_of(job.spec, job.priority)
+    def _begin(self) -> None:
+        self._began = (self.kind, self._answers)
+
+    def _fill_first_model(self) -> None:
+        """Who has never used the demo model does not begin with it."""
+        jobs = sorted(self.dashboard.snapshot.jobs, key=lambda job: -job.id)
+        named = [job.spec.get("model") for job in jobs]
+        newest = next(filter(None, named), None)
+        if newest and "demo" not in named:
+            self.query_one("#ask-model", Question).fill(form.joined([str(newest)]))
+
+    def _fill(self, kind: str, answers: Mapping[str, Any]) -> None:
+        self.query_one("#kind", Select).value = kind
         choices = self.query_one("#answer-variants", SelectionList)
         choices.clear_options()
-        choices.add_options(variant_choices(self._offers, answers.get("model", "")))
+        choices.add_options(variant_choices(self._offers, form.parts(answers.get("model", ""))))
         for question in self.query(Question):
             if question.field.key in answers:
                 question.fill(answers[question.field.key])
+        variant = answers.get("variant")
+        if variant and variant != self.query_one("#ask-variant", Question).answer:
+            words = f"The variant {one_line(variant, limit=80)} is not here: choose another."
+            self.notify(words, severity="warning", markup=False)
+
+    def on_paste(self, event: Paste) -> None:
+        """A picture dropped on the terminal: its settings are the answers."""
+        if path := recipe.dropped(event.text):
+            self._take_picture(path)
+
+    @work(group="picture", exclusive=True, exit_on_error=False, description="read a picture")
+    async def _take_picture(self, path: str) -> None:
+        try:
+            if self._edits is not None and self.kind != "generate":
+                raise recipe.NotOurs("A picture can only fill the form of a job that generates.")
+            opening = await asyncio.to_thread(recipe.opening, path)
+        except recipe.NotOurs as err:
+            self.notify(str(err), severity="warning", markup=False)
+        else:
+            self._fill(opening.kind, opening.answers)
+            words = f"The answers are those of {one_line(path, limit=120)}"
+            self.notify(words, markup=False, timeout=4)
 
     @on(Select.Changed, "#kind")
     def _show_kind(self) -> None:
@@ -193,8 +169,7 @@ class NewJobScreen(Screen[int]):
             return
         self._shown_kind = kind
         for question in self.query(Question):
-            question.set_class(kind not in question.field.kinds, "-other")
-            question.say("")
+            question.show_kind(kind)
         self._contradicted = None
         self.query_one("#fault", Still).show("")
         self.query_one("#preset", Select).display = kind == "prune"
@@ -210,16 +185,17 @@ class NewJobScreen(Screen[int]):
         self._help(preset.says)
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
-        question = next((n for n in event.widget.ancestors if isinstance(n, Question)), None)
+        question = _question_of(event.widget)
+        self.refresh_bindings()
         if question is not None:
-            self._help(question.field.help)
+            self._help(question.field.advice)
         elif event.widget.id == "preset":
             self._help("Fills the fields below; change what you like after.")
         else:
             self._help("")
 
     def _help(self, words: str) -> None:
-        self.query_one("#help", Still).show(Text(words, style("muted"), no_wrap=True))
+        self.query_one("#help", Still).show(Text(words, style("muted")))
 
     def action_more(self) -> None:
         """Show the questions that few jobs need, and go to the first of them."""
@@ -229,6 +205,27 @@ class NewJobScreen(Screen[int]):
                          if q.field.more and self.kind in q.field.kinds)  # fmt: skip
             self.call_after_refresh(self._focus_answer, first)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "pick":
+            question = _question_of(self.focused)
+            return True if question is not None and question.field.pick else None
+        return super().check_action(action, parameters)
+
+    def action_pick(self) -> None:
+        question = _question_of(self.focused)
+        if question is None or (sort := question.field.pick) is None:
+            return
+        from obstui.tui.screens.pick import Pick
+
+        before, varies = str(question.answer), question.field.varies
+        begin = (form.parts(before) or [""])[-1] if varies else before
+
+        def taken(answer: str | None) -> None:
+            if answer is not None:
+                question.fill(form.picked(before, answer) if varies else answer)
+
+        self.app.push_screen(Pick(sort, begin), taken)
+
     def action_plan(self) -> None:
         self.toggle_class("-plan")
 
@@ -237,8 +234,7 @@ class NewJobScreen(Screen[int]):
         return [question for question in self.query(Question) if self.kind in question.field.kinds]
 
     def _plan(self) -> None:
-        answers = {question.field.key: question.answer for question in self._asked}
-        self.query_one(PlanPanel).ask(self.kind, answers)
+        self.query_one(PlanPanel).ask(self.kind, self._answers)
 
     def on_plan_panel_planned(self, event: PlanPanel.Planned) -> None:
         """The plan's short form, and the sentence about fields that contradict each other."""
@@ -246,19 +242,20 @@ class NewJobScreen(Screen[int]):
         if self._contradicted is not None:
             self._judge(self._contradicted)
             self._contradicted = None
-        key = form.field_of(event.fault)
-        if key is not None:
-            question = self.query_one(f"#ask-{key}", Question)
-            if self._judge(question):
-                question.say(event.fault)
-                self._contradicted = question
-                if question.field.more:
-                    self.add_class("-all")
+        field = form.field_of(event.fault) if event.fault else None
+        if field is None:
+            return
+        question = self.query_one(f"#ask-{field.key}", Question)
+        if question.answer and self._judge(question):
+            question.say(str(event.fault))
+            self._contradicted = question
+            if field.more:
+                self.add_class("-all")
 
     @on(Input.Changed)
     @on(TextArea.Changed)
     def _typed(self, event: Input.Changed | TextArea.Changed) -> None:
-        question = next((n for n in event.control.ancestors if isinstance(n, Question)), None)
+        question = _question_of(event.control)
         if question is not None:
             self._judge(question)
             self._plan()
@@ -269,11 +266,12 @@ class NewJobScreen(Screen[int]):
 
     @on(Input.Changed, "#answer-model")
     def _model_named(self, event: Input.Changed) -> None:
-        """Only variants of this model can be compared with it."""
+        """Only variants of this model, or of these, can be compared with it."""
         choices = self.query_one("#answer-variants", SelectionList)
         marked = set(choices.selected)
         choices.clear_options()
-        fresh = list(variant_choices(self._offers, event.value.strip()))
+        # Not the event's own: the first one comes after an old job's answers have been filled in.
+        fresh = list(variant_choices(self._offers, form.parts(event.input.value)))
         choices.add_options(fresh)
         for choice in fresh:
             if choice.value in marked:
@@ -293,7 +291,17 @@ class NewJobScreen(Screen[int]):
         return not words
 
     def action_leave(self) -> None:
-        self.dismiss()
+        """First out of the plan; what has been written is given up only after a yes."""
+        if self.has_class("-plan"):
+            self.action_plan()
+        elif (self.kind, self._answers) == self._began:
+            self.dismiss()
+        else:
+            self.app.push_screen(Confirm(_LEAVE), self._left)
+
+    def _left(self, yes: bool | None) -> None:
+        if yes:
+            self.dismiss()
 
     @on(Button.Pressed, "#leave")
     def _leave_pressed(self) -> None:
@@ -303,42 +311,66 @@ class NewJobScreen(Screen[int]):
     def _submit_pressed(self) -> None:
         self.action_submit()
 
-    def action_submit(self) -> None:
+    @property
+    def _answers(self) -> dict[str, Any]:
+        return {question.field.key: question.answer for question in self._asked}
+
+    def _judge_all(self) -> bool:
+        """Whether nothing is wrong with any answer; else go to the first that is at fault."""
         self._refusals.clear()
-        asked = self._asked
-        wrong = [question for question in asked if not self._judge(question)]
+        wrong = [question for question in self._asked if not self._judge(question)]
         if wrong:
             self._focus_answer(wrong[0])
-        elif not self._sending:
+        return not wrong
+
+    def action_submit(self) -> None:
+        if self._judge_all() and not self._sending:
             self._sending = True
-            self._send(self.kind, {q.field.key: q.answer for q in asked})
+            self._send(self.kind, self._answers)
+
+    def action_copy(self, how: str) -> None:
+        if self._judge_all():
+            self._copy(how, self.kind, self._answers)
+
+    @work(group="copy", exclusive=True, exit_on_error=False, description="copy what is asked for")
+    async def _copy(self, how: str, kind: str, answers: dict[str, Any]) -> None:
+        """`how`: "command" or "yaml"."""
+        try:
+            new = await asyncio.to_thread(_prepare, kind, answers)
+            text = _as_yaml(new, form.several(kind, answers), str(answers.get("name") or ""))
+            if how == "command":
+                text = "\n".join(command_line(job.spec, job.options) for job in new)
+        except Problem as err:
+            self._refused(err)
+            return
+        what = "The job as YAML" if len(new) == 1 else f"The sweep of {len(new):,} jobs as YAML"
+        if how == "command":
+            what = "The command line" if len(new) == 1 else f"{len(new):,} command lines"
+        await copy(self.dashboard, text, what)
 
     @work(group="submit", exit_on_error=False)
     async def _send(self, kind: str, answers: dict[str, Any]) -> None:
         """Read the files that the answers name, then queue; "queued" is said after the commit."""
         try:
-            options = form.options(answers)
-            spec = await asyncio.to_thread(_prepare, kind, answers)
-            job = await self.dashboard.write(lambda store: store.enqueue(spec, options=options))
-        except (specs.BadSpec, Declined) as err:
+            new = await asyncio.to_thread(_prepare, kind, answers)
+            sweep = form.sweep_name(kind, answers)
+            job_id, words = await self.dashboard.write(_act(new, sweep, self._edits))
+        except (Problem, Declined) as err:
             self._refused(err)
         else:
-            self.app.notify(f"Queued as job {job.id}.", markup=False, timeout=3)
-            self.dismiss(job.id)
+            self.app.notify(words, markup=False, timeout=3)
+            self.dismiss(job_id)
         finally:
             self._sending = False
 
     def _refused(self, err: Exception) -> None:
         """Put the sentence under its field where it has one, else above the buttons."""
-        words = str(err)
-        key = "model" if isinstance(err, specs.NoSuchModel) else form.field_of(words)
-        if "prompt file" in words:
-            key = "prompt_file"
-        if key is None:
+        words, field = str(err), form.field_of(err)
+        if field is None:
             self.query_one("#fault", Still).show(Text(words, style("bad")))
             return
-        question = self.query_one(f"#ask-{key}", Question)
-        self._refusals[key, str(question.answer)] = words.removeprefix(f"{key}: ")
+        question = self.query_one(f"#ask-{field.key}", Question)
+        self._refusals[field.key, str(question.answer)] = words.removeprefix(f"{field.key}: ")
         self._judge(question)
         self._focus_answer(question)
 
@@ -349,6 +381,46 @@ class NewJobScreen(Screen[int]):
         self.query_one(f"#answer-{question.field.key}").focus()
 
 
-def _prepare(kind: str, answers: dict[str, Any]) -> specs.Spec:
-    """Answers to a spec; looks at files, so never on the UI thread. Raises BadSpec."""
-    return checked(form.spec_data(kind, answers))
+def _act(
+    new: Sequence[NewJob], sweep: str | None, edits: int | None
+) -> Callable[[Store], tuple[int, str]]:
+    """What the store is to do, giving the (first) job's number and what to say. Raises BadSpec."""
+    if edits is not None and len(new) > 1:
+        raise specs.BadSpec(f"Job {edits} stays one job: give one value of each.")
+
+    def act(store: Store) -> tuple[int, str]:
+        if edits is not None:
+            return store.edit(edits, new[0].spec, new[0].options).id, f"Job {edits} changed."
+        jobs = store.enqueue_all(new, sweep=sweep)
+        first, last = jobs[0], jobs[-1]
+        if sweep is None:
+            return first.id, f"Queued as job {first.id}."
+        span = f"{first.id} to {last.id}"
+        return first.id, f"Queued {len(jobs):,} jobs, {span}, as sweep {first.sweep_id}."
+
+    return act
+
+
+def _as_yaml(new: list[NewJob], matrix: Iterable[str], name: str) -> str:
+    """A job, or a sweep of that name over the fields in `matrix`, as `obstui submit` takes it."""
+    specs = [job.spec.model_dump(mode="json") for job in new]
+    varied = {key: list(dict.fromkeys(spec[key] for spec in specs)) for key in matrix}
+    fields = {**specs[0], "name": name} if varied else specs[0]
+    return as_yaml(fields, new[0].options, varied)
+
+
+def _question_of(widget: Widget | None) -> Question | None:
+    """The question that a widget takes the answer to."""
+    above = widget.ancestors if widget is not None else ()
+    return next((node for node in above if isinstance(node, Question)), None)
+
+
+def _prepare(kind: str, answers: dict[str, Any]) -> list[NewJob]:
+    """Answers to jobs; looks at files, so never on the UI thread. Raises BadSpec, CannotPlan."""
+    from obstui.plan import check_tokens
+
+    options = form.options(answers)
+    found = [checked(data) for data in form.jobs_data(kind, answers)]
+    for spec in found:
+        check_tokens(spec)
+    return [NewJob(spec, options) for spec in found]

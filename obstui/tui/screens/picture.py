@@ -46,6 +46,8 @@ class PictureScreen(Screen[tuple[int, int]]):
                 tooltip="Pixels where the terminal has them, half-blocks, letters, no picture"),
         Binding("y", "copy", "Copy path", id="picture.copy",
                 tooltip="Copy the name of the picture's file"),
+        Binding("e", "again", "Like it", id="picture.again", show=False,
+                tooltip="A new generation with the picture's prompt, seed and settings: the form"),
     ]  # fmt: skip
 
     class Told(Message, bubble=False):
@@ -124,6 +126,17 @@ class PictureScreen(Screen[tuple[int, int]]):
         self.app.copy_to_clipboard(self._path)
         line = Text.assemble(("copied  ", style("good")), (one_line(self._path), style("muted")))
         self.query_one("#path", Still).show(line)  # a toast would leave a hole in the pixels
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "again" and cast("Dashboard", self.app).readonly:
+            return False
+        return super().check_action(action, parameters)
+
+    def action_again(self) -> None:
+        def refuse(words: str) -> None:
+            self.query_one("#path", Still).show(Text(words, style("warn"), no_wrap=True))
+
+        cast("Dashboard", self.app).like_picture(self._path, refuse)
 
     def action_back(self) -> None:
         self.dismiss(self._place)

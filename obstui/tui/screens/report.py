@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -13,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import DataTable
 
-from obstui.report import SEEN, Report, collect, shares
+from obstui.report import SEEN, Report, collect, shares, tree_bytes
 from obstui.text import one_line
 from obstui.tui import wording
 from obstui.tui.follow import Fault
@@ -33,12 +34,17 @@ SHOWN_JOBS = 200
 _COLUMNS = (("job", 6), ("state", 13), ("what", 34), ("why or result", 60))
 
 
+SIZES_FOR = 60.0
+"""Seconds for which a folder's size is believed: to walk thousands of files takes long."""
+
+
 class Away:
     """Reads the report of one visit: `since` stays the same while it is open."""
 
     def __init__(self, now: float) -> None:
         self.now = now
         self._since: float | None = None
+        self._sizes: dict[Path, tuple[float, int]] = {}
 
     def read(self, reader: Reader) -> Report:
         """Raises StoreError."""
@@ -46,7 +52,16 @@ class Away:
             seen = reader.setting(SEEN)
             known = isinstance(seen, (int, float)) and 0 < seen <= self.now
             self._since = seen if known else self.now - FIRST_LOOK
-        return collect(reader, reader.paths, since=self._since, now=self.now)
+        return collect(reader, reader.paths, since=self._since, now=self.now,
+                       measure=self._measure)  # fmt: skip
+
+    def _measure(self, folder: Path) -> int:
+        """Bytes below a folder, as they were within the last minute."""
+        walked, size = self._sizes.get(folder, (float("-inf"), 0))
+        if time.monotonic() - walked >= SIZES_FOR:
+            size = tree_bytes(folder)
+            self._sizes[folder] = (time.monotonic(), size)
+        return size
 
 
 class ReportScreen(JobActs[None]):

@@ -20,7 +20,7 @@ from textual.widgets import DataTable
 from obstui.measured import Measured, Metric, as_csv, as_markdown
 from obstui.text import one_line
 from obstui.tui import board
-from obstui.tui.board import Board, Filter, Key, key_of, read_board
+from obstui.tui.board import Board, BoardReading, Filter, Key, key_of
 from obstui.tui.follow import Fault
 from obstui.tui.screens.choice import Choice
 from obstui.tui.screens.view import View
@@ -74,6 +74,7 @@ class SweepsScreen(View[None]):
 
     def __init__(self) -> None:
         super().__init__()
+        self._reading = BoardReading()
         self._board = Board()
         self._read = False
         self._filter = Filter()
@@ -95,13 +96,13 @@ class SweepsScreen(View[None]):
     # -- showing -----------------------------------------------------------------------------
 
     def ask_follower(self) -> None:
-        self.dashboard.follow(None, reading=read_board)
+        self.dashboard.follow(None, reading=self._reading)
 
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
         if isinstance(snapshot.page, Fault):
             self._say_nothing(snapshot.page.words)
-        elif isinstance(snapshot.page, Board) and snapshot.reading is read_board:
+        elif isinstance(snapshot.page, Board) and snapshot.reading is self._reading:
             self._board, self._read = snapshot.page, True
             self._marks &= {key_of(row) for row in self._board.rows}
         if self._read:
@@ -139,7 +140,8 @@ class SweepsScreen(View[None]):
             return
         chosen = self._chosen
         points, self._best = board.points(rows, x, y, key_of(chosen) if chosen else None)
-        chart.show(board.axis(x), board.axis(y), points)
+        levels = board.levels(rows, y, self._board.reseeds)
+        chart.show(board.axis(x), board.axis(y), points, levels)
 
     def _metric(self, which: str) -> Metric | None:
         """What the chart's axis shows; the first that was measured, unless one was chosen."""
@@ -154,7 +156,8 @@ class SweepsScreen(View[None]):
         chosen = self._chosen
         line = Text()
         if chosen is not None:
-            line = board.facts(chosen, on_front=key_of(chosen) in self._best)
+            on_front, reseed = key_of(chosen) in self._best, self._board.reseeds.get(chosen.base)
+            line = board.facts(chosen, on_front=on_front, reseed=reseed)
         self.query_one("#facts", Still).show(line)
         self.query_one("#caption", Still).show(self._caption())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,13 +18,20 @@ from textual.worker import get_current_worker
 
 from obstui.models import Check, verify
 from obstui.text import one_line
+from obstui.tui import formats
 from obstui.tui.theme import style
 from obstui.tui.widgets.still import Still
 from obstui.tui.writer import sentence
 
+_TELL_EVERY = 0.25  # seconds
+
+
+class _ClosedError(Exception):
+    """Nobody waits for the verdict any more."""
+
 
 class VerifyScreen(ModalScreen[None]):
-    """Closing it ends the reading after the file that is being read."""
+    """Closing it ends the reading."""
 
     CSS_PATH = "verify.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -37,6 +45,13 @@ class VerifyScreen(ModalScreen[None]):
         def __init__(self, check: Check | str | None) -> None:
             super().__init__()
             self.check = check
+
+    class Read(Message, bubble=False):
+        """So many bytes of so many have been read in `seconds`."""
+
+        def __init__(self, done: int, total: int, seconds: float) -> None:
+            super().__init__()
+            self.done, self.total, self.seconds = done, total, seconds
 
     def __init__(self, variant: str, folder: str) -> None:
         super().__init__()
@@ -57,11 +72,21 @@ class VerifyScreen(ModalScreen[None]):
     @work(thread=True, group="verify", exclusive=True, exit_on_error=False)
     def _read(self) -> None:
         worker = get_current_worker()
+        began = said = time.monotonic()
+
+        def told(done: int, total: int) -> None:
+            nonlocal said
+            if worker.is_cancelled:
+                raise _ClosedError
+            if (now := time.monotonic()) - said >= _TELL_EVERY:
+                said = now
+                self.post_message(self.Read(done, total, now - began))
+
         try:
-            for check in verify(self._folder):
-                if worker.is_cancelled:
-                    return
+            for check in verify(self._folder, told):
                 self.post_message(self.Told(check))
+        except _ClosedError:
+            return
         except Exception as err:
             self.post_message(self.Told(sentence(err)))
         else:
@@ -72,8 +97,6 @@ class VerifyScreen(ModalScreen[None]):
             self._checks.append(event.check)
             lines = Text("\n").join(_line(check) for check in self._checks)
             self.query_one("#checks", Still).show(lines)
-            words = f"{len(self._checks)} compared, reading on …"
-            self._conclude(Text(words, style("muted")))
         elif isinstance(event.check, str):
             self._conclude(Text(event.check, style("bad")))
         elif all(check.ok for check in self._checks):
@@ -82,6 +105,13 @@ class VerifyScreen(ModalScreen[None]):
         else:
             words = "✗ This is not what was saved: make it or copy it again.  Esc closes."
             self._conclude(Text(words, style("bad")))
+
+    def on_verify_screen_read(self, event: Read) -> None:
+        """The last words before the verdict."""
+        left = event.seconds * (event.total - event.done) / max(1, event.done)
+        words = f"Read {formats.size(event.done)} of {formats.size(event.total)}, "
+        words += f"about {formats.duration(formats.calm(left))} left.  Esc ends it."
+        self._conclude(Text(words, style("muted")))
 
     def _conclude(self, words: Text) -> None:
         self.query_one("#verdict", Still).show(words)

@@ -23,6 +23,16 @@ T = TypeVar("T")
 TOO_SMALL = "This terminal is too small for the dashboard: make it 40 x 12 or larger. q leaves."
 
 
+class KeyLine(Footer):
+    """A footer that lets go of the keys it no longer shows: Textual's keeps them all as watchers of
+    its density, until that changes. A night's keys are many megabytes."""
+
+    async def recompose(self) -> None:
+        await super().recompose()
+        if self.is_attached:
+            self.mutate_reactive(Footer.compact)  # on a change it forgets those that are gone
+
+
 class View(Screen[T]):
     """A full screen. `show` is called with every new snapshot while the screen is on top."""
 
@@ -47,7 +57,7 @@ class View(Screen[T]):
         yield StatusLine(id="top")
         yield Still(id="banner")
         yield from self.compose_body()
-        yield Footer(show_command_palette=False)
+        yield KeyLine(show_command_palette=False)
         yield Static(TOO_SMALL, id="too-small", markup=False)
 
     def compose_body(self) -> ComposeResult:
@@ -89,7 +99,9 @@ class View(Screen[T]):
 
     def refresh_bindings(self) -> None:
         """Have the footer drawn anew, if a key does something else now: it would be drawn, and
-        sent, with every snapshot."""
+        sent, with every snapshot. A screen that is being left has no parts any more to ask."""
+        if not self.is_current:
+            return
         keys = tuple(
             (key, active.binding.description, active.enabled)
             for key, active in self.active_bindings.items()

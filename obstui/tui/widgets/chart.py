@@ -25,6 +25,7 @@ _BRAILLE = 0x2800
 _BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # [row][column] of a cell
 _ACROSS, _DOWN = 2, 4  # dots in a cell
 _NAME = 14
+_LEVEL = "┄"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,14 @@ class Point:
     series: str
     sign: str
     chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A named height that the points are compared with: a line across the chart."""
+
+    y: float
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +115,11 @@ class _Canvas:
         self.width, self.height = width, height
         self._cells: list[list[Cell]] = [[(" ", "text")] * width for _ in range(height)]
         self._dots: dict[tuple[int, int], int] = {}
+        self._rules: list[tuple[int, range]] = []
+
+    def rule(self, y: int, columns: range) -> None:
+        """A line across these columns, below all else."""
+        self._rules.append((y, columns))
 
     def write(self, x: int, y: int, words: str, look: str) -> None:
         for place, character in enumerate(words, x):
@@ -129,16 +143,28 @@ class _Canvas:
         for (x, y), bits in self._dots.items():
             if self.free(x, y, 1):
                 self._cells[y][x] = (chr(_BRAILLE + bits), "good")
+        for y, columns in self._rules:
+            for x in columns:
+                if self.free(x, y, 1):
+                    self._cells[y][x] = (_LEVEL, "faint")
         return self._cells
 
 
-def draw(width: int, height: int, x: Axis, y: Axis, points: Sequence[Point]) -> list[list[Cell]]:
+def draw(
+    width: int,
+    height: int,
+    x: Axis,
+    y: Axis,
+    points: Sequence[Point],
+    levels: Sequence[Level] = (),
+) -> list[list[Cell]]:
     """The chart in cells: a heading, the points between their axes, the ticks of x."""
     canvas = _Canvas(width, height)
     _heading(canvas, f"{y.label} against {x.label}", {point.sign for point in points})
     if not points or height < 5 or width < 24:
         return canvas.lines()
-    ys = scale((p.y for p in points), log=y.log, ticks=max(2, (height - 3) // 3))
+    heights = [*(point.y for point in points), *(level.y for level in levels)]
+    ys = scale(heights, log=y.log, ticks=max(2, (height - 3) // 3))
     left = max((len(words) for _, words in ys.ticks), default=0) + 1
     across, down = width - left - 2, height - 3
     xs = scale((p.x for p in points), log=x.log, ticks=max(2, across // 12))
@@ -155,13 +181,20 @@ def draw(width: int, height: int, x: Axis, y: Axis, points: Sequence[Point]) -> 
         begin = min(column - len(words) // 2, width - len(words))
         if canvas.free(begin - 1, height - 1, len(words) + 1):
             canvas.write(begin, height - 1, words, "muted")
+
+    def row_of(value: float) -> int:
+        return down - round(ys.share(value) * (down - 1))
+
     spots = {
         point: (left + 1 + round(xs.share(point.x) * (across - 1)),
-                down - round(ys.share(point.y) * (down - 1)))
+                row_of(point.y))
         for point in points
     }  # fmt: skip
     _join(canvas, spots)
     _place(canvas, spots)
+    for level in levels:
+        _level(canvas, left + 1, row_of(level.y), one_line(level.name, limit=across))
+    _name(canvas, spots)
     return canvas.lines()
 
 
@@ -190,14 +223,32 @@ def _join(canvas: _Canvas, spots: dict[Point, tuple[int, int]]) -> None:
             canvas.line((a * _ACROSS, b * _DOWN + middle), (c * _ACROSS, d * _DOWN + middle))
 
 
+def _ranked(spots: Iterable[Point]) -> list[Point]:
+    """The most important last."""
+    return sorted(spots, key=lambda point: (point.chosen, point.sign == FRONT))
+
+
 def _place(canvas: _Canvas, spots: dict[Point, tuple[int, int]]) -> None:
-    """Signs, the most important last and so on top; then names wherever they hide nothing."""
-    ranked = sorted(spots, key=lambda point: (point.chosen, point.sign == FRONT))
-    for point in ranked:
+    """Signs, the most important ones on top."""
+    for point in _ranked(spots):
         column, row = spots[point]
         look = "accent" if point.chosen else _LOOKS[point.sign]
         canvas.write(column, row, point.sign, look)
-    for point in reversed(ranked):
+
+
+def _level(canvas: _Canvas, left: int, row: int, name: str) -> None:
+    """The line, and its name on it as far right as nothing is hidden."""
+    last = canvas.width - len(name) - 2
+    places = range(last, left, -1)
+    begin = next((p for p in places if canvas.free(p - 1, row, len(name) + 2)), canvas.width)
+    canvas.write(begin, row, name, "muted")
+    canvas.rule(row, range(left, min(begin - 1, canvas.width)))
+    canvas.rule(row, range(begin + len(name) + 1, canvas.width))
+
+
+def _name(canvas: _Canvas, spots: dict[Point, tuple[int, int]]) -> None:
+    """The points' names wherever they hide nothing."""
+    for point in reversed(_ranked(spots)):
         column, row = spots[point]
         name = one_line(point.name, limit=_NAME)
         look = "strong" if point.chosen else "muted"
@@ -218,11 +269,11 @@ class Chart(Widget):
 
     def __init__(self, *, id: str) -> None:  # noqa: A002
         super().__init__(id=id)
-        self._shown: tuple[Axis, Axis, tuple[Point, ...]] | None = None
+        self._shown: tuple[Axis, Axis, tuple[Point, ...], tuple[Level, ...]] | None = None
         self._made: tuple[object, list[list[Cell]]] = (None, [])
 
-    def show(self, x: Axis, y: Axis, points: Sequence[Point]) -> None:
-        wanted = (x, y, tuple(points))
+    def show(self, x: Axis, y: Axis, points: Sequence[Point], levels: Sequence[Level] = ()) -> None:
+        wanted = (x, y, tuple(points), tuple(levels))
         if wanted != self._shown:
             self._shown = wanted
             self.refresh()
@@ -234,8 +285,7 @@ class Chart(Widget):
             return []
         key = (self._shown, self.size)
         if key != self._made[0]:
-            x, y, points = self._shown
-            self._made = key, draw(self.size.width, self.size.height, x, y, points)
+            self._made = key, draw(self.size.width, self.size.height, *self._shown)
         return self._made[1]
 
     def render_line(self, y: int) -> Strip:

@@ -159,6 +159,34 @@ class LayerMap(Widget, can_focus=True):
         self.refresh()
         self.post_message(self.Pointed())
 
+    def on_click(self, event: events.Click) -> None:
+        """Put the cursor on the cell under the mouse."""
+        at = event.get_content_offset(self)
+        if at is not None and (cell := self._cell_at(at.x, at.y)) is not None:
+            column, row = self._cursor
+            self.action_step(cell[0] - column, cell[1] - row)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.stop()
+        self.action_step(1, 0)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        event.stop()
+        self.action_step(-1, 0)
+
+    def _cell_at(self, x: int, y: int) -> tuple[int, int] | None:
+        """The column among the blocks and the row among the kinds that are drawn there."""
+        band, row = divmod(y, 1 + len(self._kinds))
+        if not row or band >= len(self._plan.bands):
+            return None
+        left = self._plan.label
+        for _, start, end in self._plan.bands[band].groups:
+            room = (end - start) * self._plan.cell
+            if left <= x < left + room:
+                return self._blocks.index(start + (x - left) // self._plan.cell), row - 1
+            left += room + 1
+        return None
+
     def action_next_level(self) -> None:
         if self.level in self._levels:
             place = self._levels.index(self.level) + 1

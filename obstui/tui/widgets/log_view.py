@@ -246,7 +246,7 @@ class LogView(Vertical):
         Binding("n", "find(1)", "Next", id="log.next", show=False, tooltip="The next line found"),
         Binding("N", "find(-1)", "Before", id="log.before", show=False,
                 tooltip="The line found before"),
-        Binding("w", "wrap", "Wrap", id="log.wrap", tooltip="Break long lines, or cut them off"),
+        Binding("W", "wrap", "Wrap", id="log.wrap", tooltip="Break long lines, or cut them off"),
         Binding("y", "copy", "Copy", id="log.copy", show=False,
                 tooltip="Copy the line found, else what is on the screen"),
         Binding("k", "up", "Up", id="log.up", show=False, tooltip="One line up"),

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 LOW, HIGH = 9, 11  # lines that a row of pictures takes, about, on a low and on a high screen
 _HIGH_SCREEN = 33
-_AT_ONCE = 4  # pictures in one message of the thread: a row appears together, the first one soon
 _KEPT = 512
 
 
@@ -175,15 +174,16 @@ class PictureGrid(Widget, can_focus=True):
         if len(self._made) > _KEPT:
             self._made = {path: self._made[path] for path in seen if path in self._made}
         if missing := [path for path in dict.fromkeys(seen) if path not in self._made]:
-            self._load(missing, self._shape)
+            self._load(missing, self._shape, self._plan.columns)
 
     @work(thread=True, group="thumbnails", exclusive=True, exit_on_error=False)
-    def _load(self, paths: list[str], shape: tuple[int, int, str]) -> None:
+    def _load(self, paths: list[str], shape: tuple[int, int, str], at_once: int) -> None:
+        # A row at once: Textual sends what is left of a changed cell along with it.
         width, height, mode = shape
         worker = get_current_worker()
-        for start in range(0, len(paths), _AT_ONCE):
+        for start in range(0, len(paths), at_once):
             made: dict[str, list[Strip] | str] = {}
-            for path in paths[start : start + _AT_ONCE]:
+            for path in paths[start : start + at_once]:
                 if worker.is_cancelled:
                     return
                 try:

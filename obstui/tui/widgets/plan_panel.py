@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.text import Text
@@ -14,7 +15,7 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.worker import get_current_worker
 
-from obstui.specs import BadSpec
+from obstui.specs import BadSpec, PipelineSpec
 from obstui.text import one_line
 from obstui.tui import form, machine
 from obstui.tui.formats import duration, params, size
@@ -30,38 +31,75 @@ if TYPE_CHECKING:
 
 DEBOUNCE = 0.3
 HISTORY = 500  # finished jobs looked through for one like it
+PLANNED = 50  # different jobs of a sweep; a plan takes some milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """So many jobs, and the sums: seconds, None where some job's time is unknown, and bytes of
+    disk. Both are None for more than `PLANNED` different jobs."""
+
+    jobs: int
+    seconds: float | None
+    disk: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """A plan, how long the like took here, the bytes free on the store's disk if it tells."""
+    """A plan, how long the like took here, the bytes free on the store's disk if it tells. Of a
+    sweep it is the plan of the job that needs the most memory, and what all take `together`."""
 
     plan: Plan
     time: Duration | None
     free: int | None
+    together: Together | None = None
+
+    @property
+    def disk(self) -> int:
+        """Bytes."""
+        return sum(self.plan.disk.values())
 
 
 def work_out(paths: Paths, kind: str, answers: Mapping[str, Any]) -> Forecast:
     """Reads prompt files, model sizes and the store: never on the UI thread. Raises BadSpec,
-    CannotPlan and StoreError."""
+    NoSuchModel, CannotPlan and StoreError."""
     from obstui import plan
+    from obstui.lookup import check_model
     from obstui.specs import parse
     from obstui.store import Reader
 
     form.options(answers)
-    made = plan.make(parse(form.spec_data(kind, answers)))
+    asked = [parse(data) for data in form.jobs_data(kind, answers)]
+    for model in {spec.model for spec in asked if isinstance(spec, PipelineSpec)}:
+        check_model(model)
+    # Names and seeds change nothing of what a job takes.
+    alike = Counter(spec.model_copy(update={"name": "", "seed": 0}) for spec in asked)
+    plans = [plan.make(spec) for spec, _ in zip(alike, range(PLANNED), strict=False)]
     with Reader.open(paths) as reader:
-        time = plan.past(reader.jobs(states=("succeeded",), limit=HISTORY), made)
-    return Forecast(made, time, machine.free_bytes(paths.home))
+        past = reader.jobs(states=("succeeded",), limit=HISTORY)
+    free = machine.free_bytes(paths.home)
+    found = [Forecast(made, plan.past(past, made), free) for made in plans]
+    largest = max(found, key=lambda each: each.plan.choice.forecast.needed)
+    return replace(largest, together=_together(alike, found)) if len(asked) > 1 else largest
+
+
+def _together(alike: Counter[Any], found: Iterable[Forecast]) -> Together:
+    jobs = alike.total()
+    if len(alike) > PLANNED:
+        return Together(jobs, None, None)
+    pairs = list(zip(alike.values(), found, strict=True))
+    times = [count * each.time.seconds for count, each in pairs if each.time]
+    seconds = sum(times) if len(times) == len(pairs) else None
+    return Together(jobs, seconds, sum(count * each.disk for count, each in pairs))
 
 
 class PlanPanel(VerticalScroll):
     """The plan in full; says `Planned` with its short form."""
 
     class Planned(Message):
-        """A plan was made; or `fault` says in a sentence why none can be."""
+        """A plan was made; or `fault` says why none can be."""
 
-        def __init__(self, summary: Text, fault: str = "") -> None:
+        def __init__(self, summary: Text, fault: BadSpec | None = None) -> None:
             super().__init__()
             self.summary, self.fault = summary, fault
 
@@ -95,10 +133,12 @@ class PlanPanel(VerticalScroll):
             return
         lines = self.query_one("#plan-lines", Still)
         if isinstance(found, Exception):
-            words = sentence(found)
-            fault = words if isinstance(found, BadSpec) else ""
-            lines.show(Text.assemble(("Plan\n\n", "bold"), (words, style("muted"))))
-            self.post_message(self.Planned(Text(f"No plan: {words}", style("muted")), fault))
+            field = form.field_of(found)
+            # The question itself says what is wrong with its answer, in better words.
+            words = f"see {field.label}." if field else sentence(found)
+            lines.show(Text.assemble(("Plan\n\n", "bold"), (f"None yet: {words}", style("muted"))))
+            fault = found if isinstance(found, BadSpec) else None
+            self.post_message(self.Planned(Text(f"No plan yet: {words}", style("muted")), fault))
             return
         total, name = self._device
         lines.show(Text("\n").join(plan_lines(found, total, name)))
@@ -117,14 +157,22 @@ class PlanPanel(VerticalScroll):
 
 def summary(found: Forecast, total: int) -> Text:
     """One line: size, memory, time."""
-    made = found.plan
-    parts = [f"about {duration(found.time.seconds)}" if found.time else "time unknown"]
+    made, together = found.plan, found.together
     needed = made.choice.forecast.needed
-    line = Text("Plan: ", style("muted"))
-    line.append(f"needs {size(needed)} VRAM", style(_fit(needed, total)))
+    line = Text("Plan, if it is SDXL: " if made.assumed else "Plan: ", style("muted"))
+    if together:
+        line = Text(f"Queues {together.jobs:,} jobs: ", style("warn"))
+    kind = "VRAM" if total else "memory"
+    line.append(f"needs {size(needed)} {kind}", style(_fit(needed, total)))
     line.append(f" of {size(total)}" if total else "", style("muted"))
-    parts.append(f"disk {size(sum(made.disk.values()))}")
-    parts.append(f"smallest {params(min(level.params for level in made.levels))}")
+    seconds, disk = found.time.seconds if found.time else None, found.disk
+    parts = [f"smallest {params(min(level.params for level in made.levels))}"]
+    if together:
+        seconds, disk, parts = together.seconds, together.disk or 0, []
+    if disk:
+        parts.insert(0, f"disk {size(disk)}")
+    parts.insert(0, "time unknown" if seconds is None else f"about {duration(seconds)}")
+    line.no_wrap, line.overflow = True, "ellipsis"
     return line.append(" · " + " · ".join(parts), style("muted"))
 
 
@@ -132,6 +180,8 @@ def plan_lines(found: Forecast, total: int, device: str) -> Iterator[Text]:
     """The plan in 46 columns; `total` is the GPU's memory in bytes, 0 where there is none."""
     made = found.plan
     yield Text("Plan", "bold")
+    if found.together:
+        yield from _together_lines(found.together, found)
     yield Text()
     yield _row(("model", 14), ("params", 9), ("removed", 9), ("FLOP/pass", 13), look="muted")
     for level in made.levels:
@@ -139,27 +189,9 @@ def plan_lines(found: Forecast, total: int, device: str) -> Iterator[Text]:
         removed = f"{level.removed:.1%}" if level.removed else "–"
         yield _row((name, 14), (params(level.params), 9), (removed, 9), (_flop(level.flops), 13))
     yield Text()
-    needed = made.choice.forecast.needed
-    yield Text.assemble(
-        ("VRAM ", style("muted")), (size(needed), style(_fit(needed, total))),
-        (f" needed, {size(total)} on {one_line(device, limit=18)}" if total
-         else " needed; no GPU is known here", style("muted")),
-    )  # fmt: skip
-    most = max((moment.total for moment in made.choice.forecast.moments), default=1)
-    for moment in made.choice.forecast.moments:
-        bar = "█" * max(1, round(12 * moment.total / most))
-        yield Text.assemble(
-            (f"  {one_line(moment.phase, limit=18):18}", style("text")),
-            (f"{size(moment.total):>10}  ", style("text")), (bar, style("accent")),
-        )  # fmt: skip
-    yield _row(("  driver, spare", 20), (size(needed - most), 10), look="muted")
+    yield from _memory_lines(found, total, device)
     yield Text()
-    room = sum(made.disk.values())
-    full = found.free is not None and room > found.free
-    yield Text.assemble(
-        ("Disk ", style("muted")), (size(room), style("bad" if full else "text")),
-        ("" if found.free is None else f" of {size(found.free)} free", style("muted")),
-    )  # fmt: skip
+    yield _disk_line(found.disk, found.free)
     for name, octets in made.disk.items():
         yield _row((f"  {one_line(name, limit=30)}", 32), (size(octets), 12))
     yield Text()
@@ -171,6 +203,49 @@ def plan_lines(found: Forecast, total: int, device: str) -> Iterator[Text]:
     if made.assumed:
         yield Text()
         yield Text("The model is not here: figures of SDXL 1.0.", style("muted"))
+
+
+def _together_lines(together: Together, found: Forecast) -> Iterator[Text]:
+    yield Text()
+    yield Text(f"Queues {together.jobs:,} jobs, one sweep", style("strong"))
+    if together.disk is None:
+        words = f"Time and disk of over {PLANNED} different jobs\nare not added up."
+        yield Text(words, style("muted"))
+    else:
+        time = "unknown until the like of each has run"
+        if together.seconds is not None:
+            time = f"about {duration(together.seconds)}, one after the other"
+        yield Text.assemble(("Time ", style("muted")), (time, style("text")))
+        yield _disk_line(together.disk, found.free)
+    yield Text()
+    yield Text("The job that needs the most memory", style("strong"))
+
+
+def _memory_lines(found: Forecast, total: int, device: str) -> Iterator[Text]:
+    forecast = found.plan.choice.forecast
+    needed = forecast.needed
+    yield Text.assemble(
+        ("VRAM " if total else "Memory ", style("muted")),
+        (size(needed), style(_fit(needed, total))),
+        (f" needed, {size(total)} on {one_line(device, limit=18)}" if total
+         else " needed; no GPU is known here", style("muted")),
+    )  # fmt: skip
+    most = max((moment.total for moment in forecast.moments), default=1)
+    for moment in forecast.moments:
+        bar = "█" * max(1, round(12 * moment.total / most))
+        yield Text.assemble(
+            (f"  {one_line(moment.phase, limit=18):18}", style("text")),
+            (f"{size(moment.total):>10}  ", style("text")), (bar, style("accent")),
+        )  # fmt: skip
+    yield _row(("  driver, spare", 20), (size(needed - most), 10), look="muted")
+
+
+def _disk_line(octets: int, free: int | None) -> Text:
+    full = free is not None and octets > free
+    return Text.assemble(
+        ("Disk ", style("muted")), (size(octets), style("bad" if full else "text")),
+        ("" if free is None else f" of {size(free)} free", style("muted")),
+    )  # fmt: skip
 
 
 def _passes(found: Forecast) -> str:

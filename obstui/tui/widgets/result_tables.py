@@ -41,20 +41,26 @@ def _cells(row: Sequence[Cell], widths: Sequence[int]) -> list[tuple[str, str]]:
 
 
 def variants_text(result: Mapping[str, Any], width: int) -> Text:
-    """One line for each variant that a prune made."""
-    rows = []
-    for v in result.get("variants") or ():
-        rows.append(
-            (
-                (one_line(v["id"], limit=24), "strong"),
-                (f"{float(v['sparsity']) * 100:g} %", "text"),
-                (f"{v['mean_error']:.4f}" if v.get("mean_error") is not None else "–", "text"),
-                (formats.params(int(v["params"])), "text"),
-                (formats.change(v["params"], v.get("dense_params") or 0), "good"),
-                (formats.size(v["size_bytes"]) if v.get("size_bytes") else "–", "text"),
-            )
-        )
-    heads = ("variant", "sparsity", "mean error", "params", "vs dense", "on disk")
+    """One line for each variant that a prune made; errors are relative, "held out" those on prompts
+    that were not calibrated on."""
+    variants = result.get("variants") or ()
+    heads = ["variant", "sparsity", "mean error", "held out", "params", "vs dense", "on disk"]
+    rows = [
+        [
+            (one_line(v["id"], limit=24), "strong"),
+            (f"{float(v['sparsity']) * 100:g} %", "text"),
+            (formats.number(v.get("mean_error"), 4), "text"),
+            (formats.number(v.get("held_out_error"), 4), "text"),
+            (formats.params(int(v["params"])), "text"),
+            (formats.change(v["params"], v.get("dense_params") or 0), "good"),
+            (formats.size(v["size_bytes"]) if v.get("size_bytes") else "–", "text"),
+        ]
+        for v in variants
+    ]
+    if not any(v.get("held_out_error") is not None for v in variants):
+        del heads[3]
+        for row in rows:
+            del row[3]
     return aligned(heads, rows, width)
 
 

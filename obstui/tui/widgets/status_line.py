@@ -71,13 +71,15 @@ class StatusLine(Still):
         if self._said is not None:
             self.tell(self._said)
 
-    async def on_click(self, event: events.Click) -> None:
+    def on_click(self, event: events.Click) -> None:
+        """Go to the place under the mouse: in the app's own time, for it may take this screen away,
+        and that waits until its widgets have nothing more to do."""
         at = event.get_content_offset(self)
         if at is None or at.y:
             return
         for start, end, name in self._doors:
             if start <= at.x < end:
-                await self.app.run_action(f"go('{name}')")
+                self.app.call_later(self.app.run_action, f"go('{name}')")
 
     def _places(self, said: Said, width: int) -> Text:
         """The doors, then the counts at the right edge; both in fewer words where room is short."""

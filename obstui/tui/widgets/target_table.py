@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
+from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
 from obstui.tui import formats
@@ -54,6 +55,15 @@ class TargetTable(DataTable[Text]):
     """Rows in forward order; filled once, then only solved rows change."""
 
     DEFAULT_CSS = "TargetTable { scrollbar-size-vertical: 1; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "cursor_down", "Down", id="targets.down", show=False,
+                tooltip="The target below"),
+        Binding("k", "cursor_up", "Up", id="targets.up", show=False, tooltip="The target above"),
+        Binding("g", "scroll_top", "First", id="targets.first", show=False,
+                tooltip="The first target"),
+        Binding("G", "scroll_bottom", "Last", id="targets.last", show=False,
+                tooltip="The last target"),
+    ]  # fmt: skip
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, cursor_type="row", cell_padding=1)

@@ -1,0 +1,215 @@
+"""A picture's settings back in the form: from the gallery, the full picture, A/B, or dropped."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from textual import events
+from textual.widgets import Input, Select, TextArea
+
+from core import schedulers
+from core.pictures import parameters
+from obstui import specs
+from obstui.config import Paths
+from obstui.store import Reader
+from obstui.tui import form, recipe
+from obstui.tui.screens.ab import ABScreen
+from obstui.tui.screens.gallery import GalleryScreen
+from obstui.tui.screens.new_job import NewJobScreen
+from obstui.tui.screens.picture import PictureScreen
+from obstui.tui.widgets.still import Still
+from tests.obstui import tui_store
+from tests.obstui.tui_pilot import opened, until
+
+FACTS: dict[str, Any] = {
+    "prompt": "a fox, 35 mm: \"snow\"", "negative": "blur, noise", "seed": 77, "steps": 12,
+    "guidance": 3.5, "size": 64, "sampler": "DPM++ 2M Karras", "model": "demo", "variant": "1@30",
+}  # fmt: skip
+
+
+def painted(path: Path, **facts: Any) -> Path:
+    """A picture as the engine saves it."""
+    info = PngInfo()
+    info.add_text("parameters", parameters(FACTS | facts))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(path, pnginfo=info)
+    return path
+
+
+@pytest.fixture
+def scene(paths: Paths) -> Iterator[tui_store.Scene]:
+    scene = tui_store.Scene(paths.home)
+    tui_store.prune_finished(scene)
+    yield scene
+    scene.close()
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {},
+        {"negative": "", "variant": "", "sampler": "EulerDiscrete"},
+        {"model": '/models/a, "b": c', "variant": "my variant, 2"},
+        {"prompt": "Steps: 9, Seed: 1", "negative": "Version: other"},
+    ],
+)
+def test_what_the_engine_writes_is_what_the_form_reads(facts: dict[str, Any]) -> None:
+    wanted = FACTS | facts
+    answers = recipe.answers_of(parameters(wanted))
+    assert answers is not None
+    spec = specs.parse(form.spec_data("generate", answers)).model_dump()
+    assert spec["prompts"] == (wanted["prompt"],)
+    assert spec["variant"] == (wanted["variant"] or None)
+    assert spec["scheduler"] == (None if "sampler" in facts else "dpmpp_2m_karras")
+    for key in ("negative", "seed", "steps", "guidance", "size", "model"):
+        assert spec[key] == wanted[key], key
+
+
+def test_every_scheduler_is_known_by_the_name_that_pictures_carry() -> None:
+    titles = {title: name for name, (title, _, _) in schedulers._KNOWN.items()}
+    assert titles == recipe._SAMPLERS
+
+
+@pytest.mark.parametrize(
+    ("pasted", "path"),
+    [
+        ("/pictures/fox.png", "/pictures/fox.png"),
+        ("  '/pictures/a fox.PNG' \n", "/pictures/a fox.PNG"),
+        ("/pictures/a\\ fox.png ", "/pictures/a fox.png"),
+        ("/pictures/a fox.png", "/pictures/a fox.png"),
+        ("file:///pictures/a%20fox.png", "/pictures/a fox.png"),
+        ("~/fox.png", "~/fox.png"),
+        ("a drawing of fox.png", None),
+        ("/a/fox.png\n/a/hen.png", None),
+        ("/pictures/fox.txt", None),
+        ("it's /a/fox.png", None),
+        ("", None),
+    ],
+)
+def test_a_dropped_picture_is_told_from_other_text(pasted: str, path: str | None) -> None:
+    assert recipe.dropped(pasted) == path
+
+
+def test_pictures_that_tell_nothing_are_a_sentence(tmp_path: Path) -> None:
+    foreign, broken, pipe = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"
+    Image.new("RGB", (8, 8)).save(foreign)
+    broken.write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    os.mkfifo(pipe)
+    gone = tmp_path / "d.png"
+    for file, words in ((foreign, "Another program"), (broken, "cannot be read"),
+                        (pipe, "There is no picture"), (gone, "There is no picture")):  # fmt: skip
+        with pytest.raises(recipe.NotOurs, match=words) as caught:
+            recipe.opening(str(file))
+        assert str(file) in str(caught.value)
+
+
+def test_a_picture_inside_the_store_tells_too(tmp_path: Path) -> None:
+    raw = base64.b64encode(painted(tmp_path / "x.png").read_bytes()).decode()
+    assert recipe.opening(f"data:image/png;base64,{raw}").answers["seed"] == "77"
+
+
+def comparison(scene: tui_store.Scene) -> None:
+    """Its pictures tell how they were made."""
+    tui_store.compare_finished(scene, 1)
+    with Reader.open(scene.paths) as reader:
+        for image in reader.images(limit=100):
+            painted(Path(image.path), prompt=image.prompt, seed=image.seed,
+                    variant="" if image.model == "dense" else image.model)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("keys", "screen"),
+    [([], GalleryScreen), (["enter"], PictureScreen), (["c"], ABScreen)],
+    ids=["gallery", "picture", "ab"],
+)
+async def test_a_picture_begins_a_job_like_it(
+    scene: tui_store.Scene, keys: list[str], screen: type
+) -> None:
+    comparison(scene)
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, GalleryScreen) and app.up_to_date)
+        await pilot.press("l", "l", "l", *keys)
+        await until(pilot, lambda: isinstance(app.screen, screen) and app.up_to_date)
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, NewJobScreen))
+        await until(pilot, lambda: app.screen.query_one("#answer-steps", Input).value == "12")
+        assert app.screen.query_one("#answer-variant", Select).value == "1@10"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, screen))
+    with Reader.open(scene.paths) as reader:
+        job = reader.job(3)
+    assert job is not None
+    assert job.spec["prompts"] == [tui_store.PROMPTS[0][0]]
+    assert (job.spec["variant"], job.spec["scheduler"]) == ("1@10", "dpmpp_2m_karras")
+
+
+async def test_a_readonly_dashboard_opens_no_form(scene: tui_store.Scene) -> None:
+    comparison(scene)
+    async with opened(scene.paths, readonly=True) as (app, pilot):
+        await pilot.press("2", "e")
+        await pilot.pause()
+        assert isinstance(app.screen, GalleryScreen)
+
+
+@pytest.mark.parametrize("focus", ["answer-prompts", "answer-name", "kind"])
+async def test_a_dropped_picture_fills_the_form(
+    scene: tui_store.Scene, tmp_path: Path, focus: str
+) -> None:
+    file = painted(tmp_path / "a fox.png")
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        app.screen.query_one(f"#{focus}").focus()
+        await pilot.pause()
+        app.post_message(events.Paste(f"'{file}'"))
+        await until(pilot, lambda: app.screen.query_one("#kind", Select).value == "generate")
+        await until(pilot, lambda: app.screen.query_one("#answer-seed", Input).value == "77")
+        assert app.screen.query_one("#answer-prompts", TextArea).text == FACTS["prompt"]
+        assert app.screen.query_one("#answer-name", Input).value == ""
+        assert app.screen.query_one("#answer-variant", Select).value == "1@30"
+
+
+async def test_a_foreign_picture_and_plain_text_change_nothing_else(
+    scene: tui_store.Scene, tmp_path: Path
+) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        app.screen.query_one("#answer-prompts").focus()
+        await pilot.pause()
+        for text in (str(tmp_path / "a.png"), "a fox\na hen"):
+            app.post_message(events.Paste(text))
+        await until(pilot, lambda: [n for n in app._notifications if "Another" in n.message])
+        area = app.screen.query_one("#answer-prompts", TextArea)
+        await until(pilot, lambda: area.text, 10)
+        assert area.text == "a fox\na hen"
+        assert app.screen.query_one("#kind", Select).value == "prune"
+
+
+async def test_a_variant_that_is_not_here_is_told(scene: tui_store.Scene, tmp_path: Path) -> None:
+    file = painted(tmp_path / "x.png", variant="88@50")
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        app.post_message(events.Paste(str(file)))
+        await until(pilot, lambda: [n for n in app._notifications if "88@50" in n.message])
+        assert app.screen.query_one("#answer-variant", Select).is_blank()
+
+
+async def test_a_picture_without_settings_says_so_on_its_own_screen(
+    scene: tui_store.Scene,
+) -> None:
+    tui_store.compare_finished(scene, 1)
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: isinstance(app.screen, GalleryScreen) and app.up_to_date)
+        await pilot.press("enter", "e")
+        line = app.screen.query_one("#path", Still)
+        await until(pilot, lambda: "Another program" in line.text)
+        assert isinstance(app.screen, PictureScreen)
