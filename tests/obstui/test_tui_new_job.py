@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.widgets import Footer, Input, Select, SelectionList, TextArea
+from textual.widgets import Footer, Input, Label, Select, SelectionList, TextArea
 
 from obstui import specs
 from obstui.config import Paths
 from obstui.options import job_options
 from obstui.store import Reader
 from obstui.tui import form
+from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.new_job import NewJobScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.widgets.plan_panel import Together, work_out
@@ -454,3 +455,59 @@ async def test_marked_variants_of_another_model_stay_marked(scene: tui_store.Sce
         again = reader.job(4)
     assert again is not None
     assert again.spec["variants"] == variants
+
+
+async def test_escape_leaves_the_plan_first_and_asks_before_answers_are_lost(
+    scene: tui_store.Scene,
+) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        await pilot.press("ctrl+g", "escape")
+        assert isinstance(app.screen, NewJobScreen)
+        app.screen.query_one("#answer-name", Input).value = "night"
+        await pilot.press("escape")
+        assert isinstance(app.screen, Confirm)
+        await pilot.press("enter")  # the safe answer has the focus
+        assert app.screen.query_one("#answer-name", Input).value == "night"
+        await pilot.press("escape", "y")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+
+
+async def test_space_marks_the_first_row_and_marks_are_told_without_colour(
+    scene: tui_store.Scene,
+) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        app.screen.query_one("#kind", Select).value = "compare"
+        choices = app.screen.query_one("#answer-variants", SelectionList)
+        await until(pilot, lambda: choices.display and choices.option_count == 3)
+        assert "None yet: see variants." in shown(app, "#plan-lines") or not shown(app, "#summary")
+        choices.focus()
+        await pilot.press("space", "down", "down", "space")
+        assert list(choices.selected) == ["1@10", "1@50"]
+        rows = [choices.render_line(y).text[:7] for y in range(3)]
+        assert ["X" in row for row in rows] == [True, False, True]
+        label = app.screen.query_one("#ask-variants Label", Label)
+        assert str(label.render()) == "variants 2"
+
+
+async def test_a_model_that_is_nowhere_has_no_plan_and_is_named_while_it_is_written(
+    scene: tui_store.Scene,
+) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        app.screen.query_one("#answer-model", Input).value = "0.5x"
+        await until(pilot, lambda: "No model 0.5x" in fault(app, "model"))
+        assert shown(app, "#summary") == "No plan yet: see model."
+        app.screen.query_one("#answer-model", Input).value = "owner/name"
+        await until(pilot, lambda: shown(app, "#summary").startswith("Plan, if it is SDXL: "))
+        assert fault(app, "model") == ""
+
+
+async def test_what_stands_in_an_empty_field_is_this_kinds_default(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        answer = app.screen.query_one("#answer-num_prompts", Input)
+        assert answer.placeholder == "100"
+        app.screen.query_one("#kind", Select).value = "compare"
+        await until(pilot, lambda: answer.placeholder == "8")
