@@ -105,7 +105,8 @@ def _pause(store: Store, job_id: int, state: str) -> Done:
 
 def _resume(store: Store, job_id: int, state: str) -> Done:
     store.resume(job_id)
-    return Done(f"Job {job_id} may go on.", lambda s: s.pause(job_id))
+    words = "released" if state == "held" else "goes on"
+    return Done(f"Job {job_id} {words}.", lambda s: s.pause(job_id))
 
 
 def _cancel(store: Store, job_id: int, state: str) -> Done:

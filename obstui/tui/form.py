@@ -54,6 +54,11 @@ class Field:
     pick: Sort | None = None
 
     @property
+    def usual(self) -> tuple[str, str]:
+        """The answers that leave a job as it would be without them."""
+        return (self.choices[0] if self.choices else self.start), self.hint
+
+    @property
     def advice(self) -> str:
         """All that there is to say to who stops here."""
         parts = [self.help]

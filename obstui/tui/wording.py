@@ -18,6 +18,7 @@ _NEXT_STEP = {
     "bad_input": "The job itself is at fault: queue a mended one.",
     "worker_lost": "The worker died; a new attempt goes on from the last checkpoint.",
     "segfault": "The job crashed; a new attempt goes on from the last checkpoint.",
+    "timeout": "Press d to queue it with a longer one.",
     "dep_failed": "A job that it builds on failed: try that one again first.",
 }
 
@@ -157,7 +158,7 @@ def next_step(job: JobView, *, readonly: bool) -> str:
     advice = _NEXT_STEP.get(job.reason or "", "")
     if readonly:
         return advice
-    keys = "Press r to try again, L in its screen for the log."
+    keys = "" if job.reason == "timeout" else "Press r to try again, L in its screen for the log."
     return f"{advice} {keys}".strip()
 
 

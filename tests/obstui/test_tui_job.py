@@ -310,6 +310,16 @@ async def test_the_log_stops_when_one_scrolls_up_and_tells_what_came(paths: Path
     scene.close()
 
 
+async def test_an_empty_log_says_so(paths: Paths) -> None:
+    scene = tui_store.Scene(paths.home)
+    scene.queue("prune")
+    scene.finish(scene.start(), "failed", reason="timeout")
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("enter", "L")
+        await until(pilot, lambda: "The log is empty" in shown(app, "#log-foot"))
+    scene.close()
+
+
 async def test_the_log_is_searched_wrapped_and_copied(paths: Paths) -> None:
     scene, _ = night(paths.home)
     async with opened(paths, watch=1) as (app, pilot):

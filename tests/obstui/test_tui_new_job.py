@@ -12,8 +12,8 @@ from textual.widgets import Footer, Input, Label, Select, SelectionList, TextAre
 from obstui import specs
 from obstui.config import Paths
 from obstui.options import job_options
-from obstui.store import Reader
-from obstui.tui import form
+from obstui.store import Reader, Store
+from obstui.tui import form, wording
 from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.new_job import NewJobScreen
 from obstui.tui.screens.queue import QueueScreen
@@ -511,3 +511,26 @@ async def test_what_stands_in_an_empty_field_is_this_kinds_default(scene: tui_st
         assert answer.placeholder == "100"
         app.screen.query_one("#kind", Select).value = "compare"
         await until(pilot, lambda: answer.placeholder == "8")
+
+
+@pytest.mark.parametrize(("asked", "unfolded"), [({}, False), ({"max_runtime": "1s"}, True)])
+async def test_a_job_like_one_with_options_shows_them(
+    paths: Paths, asked: dict[str, Any], unfolded: bool
+) -> None:
+    with Store.open(paths.ensure()) as store:
+        store.enqueue(specs.PruneSpec(), options=job_options(asked))
+    async with opened(paths) as (app, pilot):
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, NewJobScreen))
+        await until(
+            pilot, lambda: app.screen.query_one("#answer-num_prompts", Input).value == "100"
+        )
+        assert app.screen.has_class("-all") is unfolded
+
+
+def test_what_ran_out_of_time_is_not_just_tried_again(scene: tui_store.Scene) -> None:
+    scene.queue("prune")
+    scene.finish(scene.start(), "failed", reason="timeout")
+    with Reader.open(scene.paths) as reader:
+        words = wording.next_step(reader.jobs()[0], readonly=False)
+    assert words == "Press d to queue it with a longer one."

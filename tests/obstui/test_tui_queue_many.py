@@ -306,8 +306,10 @@ async def test_what_was_done_is_undone(
         await until(pilot, lambda: app.undoable)
         await pilot.press("u")
         await until(pilot, lambda: states(busy.paths)[job_id] == before)
-        await until(pilot, lambda: f"Undone: Job {job_id}" in said(app))
+        await until(pilot, lambda: f'Taken back: "Job {job_id}' in said(app))
         assert not app.undoable
+        await pilot.press("u")
+        await until(pilot, lambda: "nothing to take back" in said(app))
 
 
 async def test_what_can_no_longer_be_undone_is_said(busy: tui_store.Scene) -> None:

@@ -68,7 +68,7 @@ class JobActs(View[T]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Hide what cannot be done: everything that writes when read-only, else by state."""
         if action == "undo":
-            return False if self.dashboard.readonly else True if self.dashboard.undoable else None
+            return not self.dashboard.readonly
         if action == "edit":
             job = self.selected_job
             waits = job is not None and job.state in ("held", "queued") and not job.attempt
@@ -218,6 +218,7 @@ class JobActs(View[T]):
     @work(group="acts", exit_on_error=False, description="undo")
     async def action_undo(self) -> None:
         if not self.dashboard.undoable:
+            self.notify("There is nothing to take back.", markup=False, timeout=3)
             return
         last = self.dashboard.undoable.pop()
         try:
@@ -228,7 +229,7 @@ class JobActs(View[T]):
         if refused == len(last.undo):
             words = f"Cannot be undone any more: {last.said}"
         else:
-            words = f"Undone: {last.said}"
+            words = f'Taken back: "{last.said}"'
             words += f" For {refused:,} it was too late." if refused else ""
         self.notify(words, severity="warning" if refused else "information", markup=False)
         self.refresh_bindings()

@@ -137,6 +137,8 @@ class NewJobScreen(Screen[int]):
         for question in self.query(Question):
             if question.field.key in answers:
                 question.fill(answers[question.field.key])
+                if question.field.more and question.answer not in question.field.usual:
+                    self.add_class("-all")
         variant = answers.get("variant")
         if variant and variant != self.query_one("#ask-variant", Question).answer:
             words = f"The variant {one_line(variant, limit=80)} is not here: choose another."

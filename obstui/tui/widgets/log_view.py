@@ -246,7 +246,7 @@ class LogView(Vertical):
         Binding("n", "find(1)", "Next", id="log.next", show=False, tooltip="The next line found"),
         Binding("N", "find(-1)", "Before", id="log.before", show=False,
                 tooltip="The line found before"),
-        Binding("W", "wrap", "Wrap", id="log.wrap", tooltip="Break long lines, or cut them off"),
+        Binding("W", "wrap", "Wrap", id="log.wrap", show=False, tooltip="Break long lines, or cut them off"),
         Binding("y", "copy", "Copy", id="log.copy", show=False,
                 tooltip="Copy the line found, else what is on the screen"),
         Binding("k", "up", "Up", id="log.up", show=False, tooltip="One line up"),
@@ -269,10 +269,17 @@ class LogView(Vertical):
     def show(self, tail: Tail) -> None:
         self.body.show(tail)
 
+    def on_resize(self) -> None:
+        self._say_where()
+
     @on(LogLines.Moved)
     def _say_where(self) -> None:
         body = self.body
         line = Text(no_wrap=True)
+        if not body.lines:
+            words = Text("The log is empty: nothing was written to it.", style("muted"))
+            self.query_one("#log-foot", Still).show(words)
+            return
         if waiting := body.waiting:
             words = f" {waiting} new line{'s' if waiting > 1 else ''} "
             line.append(words, f"{style('accent')} reverse").append("  ")

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 _GROUPS = (
     ("running", ("running", "starting", "pausing", "cancelling"), "accent"),
     ("waiting", ("queued",), "text"),
-    ("paused", ("paused", "held"), "pause"),
+    ("paused", ("paused",), "pause"),
+    ("held", ("held",), "muted"),
     ("failed", ("failed", "quarantined"), "bad"),
     ("done", ("succeeded",), "good"),
 )
