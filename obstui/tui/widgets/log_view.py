@@ -246,7 +246,8 @@ class LogView(Vertical):
         Binding("n", "find(1)", "Next", id="log.next", show=False, tooltip="The next line found"),
         Binding("N", "find(-1)", "Before", id="log.before", show=False,
                 tooltip="The line found before"),
-        Binding("W", "wrap", "Wrap", id="log.wrap", show=False, tooltip="Break long lines, or cut them off"),
+        Binding("W", "wrap", "Wrap", id="log.wrap", show=False,
+                tooltip="Break long lines, or cut them off"),
         Binding("y", "copy", "Copy", id="log.copy", show=False,
                 tooltip="Copy the line found, else what is on the screen"),
         Binding("k", "up", "Up", id="log.up", show=False, tooltip="One line up"),
@@ -277,8 +278,8 @@ class LogView(Vertical):
         body = self.body
         line = Text(no_wrap=True)
         if not body.lines:
-            words = Text("The log is empty: nothing was written to it.", style("muted"))
-            self.query_one("#log-foot", Still).show(words)
+            line.append("The log is empty: nothing was written to it.", style("muted"))
+            self.query_one("#log-foot", Still).show(line)
             return
         if waiting := body.waiting:
             words = f" {waiting} new line{'s' if waiting > 1 else ''} "
