@@ -186,6 +186,11 @@ async def test_a_full_picture_tells_how_it_was_made_and_what_it_costs(
         await pilot.press("y")
         assert app.clipboard.endswith("0000-seed2.png")
         assert shown(app, "#path").startswith("copied")
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, ABScreen))
+        await until(pilot, lambda: "seed 2" in shown(app, "#ab-caption"))
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, PictureScreen))
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, GalleryScreen))
         assert shown(app, "#count") == "3 of 24"

@@ -246,14 +246,19 @@ class GalleryScreen(View[None]):
         pictures = self._album.pictures
         row = ShotRow("", tuple(gallery_shot(picture) for picture in pictures))
         place = self.query_one(PictureGrid).place
-        self.app.push_screen(PictureScreen([row], 0, place), self._left)
+        self.app.push_screen(PictureScreen([row], 0, place, self._compare), self._left)
 
     def _left(self, place: tuple[int, int] | None) -> None:
         if place is not None:
             self.query_one(PictureGrid).choose(place[1])
 
     def action_compare(self) -> None:
+        if (picture := self.query_one(PictureGrid).chosen) is not None:
+            self._compare(picture.path)
+
+    def _compare(self, path: str) -> None:
         from obstui.tui.screens.ab import ABScreen
 
-        if (picture := self.query_one(PictureGrid).chosen) is not None:
+        found = (picture for picture in self._album.pictures if picture.path == path)
+        if (picture := next(found, None)) is not None:
             self.app.push_screen(ABScreen(picture))

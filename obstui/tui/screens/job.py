@@ -390,12 +390,15 @@ class JobScreen(JobActs[None]):
         from obstui.tui.screens.picture import PictureScreen
 
         rows = self._rows
-        self.app.push_screen(PictureScreen(rows, self._row, self._column), self._picture_left)
+        screen = PictureScreen(rows, self._row, self._column, self._compare)
+        self.app.push_screen(screen, self._picture_left)
 
     def action_ab(self) -> None:
+        self._compare(self._rows[self._row].shots[self._column].path)
+
+    def _compare(self, path: str) -> None:
         from obstui.tui.screens.ab import ABScreen
 
-        path = self._rows[self._row].shots[self._column].path
         job, snapshot = self.selected_job, self.dashboard.snapshot
         if job is not None and (picture := picture_at(job, snapshot.facts, path)):
             self.app.push_screen(ABScreen(picture))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.text import Text
@@ -44,6 +45,8 @@ class PictureScreen(Screen[tuple[int, int]]):
                 tooltip="The same model at the next prompt"),
         Binding("i", "mode", "Image mode", id="picture.mode",
                 tooltip="Pixels where the terminal has them, half-blocks, letters, no picture"),
+        Binding("c", "compare", "Compare", id="picture.compare",
+                tooltip="Beside the pictures of the same prompt and seed by other models"),
         Binding("y", "copy", "Copy path", id="picture.copy",
                 tooltip="Copy the name of the picture's file"),
         Binding("e", "again", "Like it", id="picture.again", show=False,
@@ -57,8 +60,12 @@ class PictureScreen(Screen[tuple[int, int]]):
             super().__init__()
             self.path, self.words = path, words
 
-    def __init__(self, rows: list[ShotRow], row: int, column: int) -> None:
+    def __init__(
+        self, rows: list[ShotRow], row: int, column: int, compare: Callable[[str], None]
+    ) -> None:
+        """`compare`: opens the picture in a file beside those of other models."""
         super().__init__()
+        self._compare = compare
         self._rows, self._place, self._mode = rows, (row, column), 0
 
     @property
@@ -121,6 +128,9 @@ class PictureScreen(Screen[tuple[int, int]]):
     def action_mode(self) -> None:
         self._mode = (self._mode + 1) % len(self._modes)
         self._draw()
+
+    def action_compare(self) -> None:
+        self._compare(self._path)
 
     def action_copy(self) -> None:
         self.app.copy_to_clipboard(self._path)

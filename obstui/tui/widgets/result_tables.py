@@ -109,7 +109,7 @@ def _model_row(
         (formats.params(int(m["params"])), "text"),
         (formats.change(m["params"], dense["params"] if dense else 0) or "–", "text"),
         (f"{attributes * 100:.0f} %" if attributes is not None else "–", "text"),
-        (formats.number(m.get("latent_distance"), 4), "text"),
+        (f"{distance:.1e}" if (distance := m.get("latent_distance")) is not None else "–", "text"),
         (formats.size(m["size_bytes"]) if m.get("size_bytes") else "–", "text"),
         (one_line(m.get("method") or "–", limit=12), "muted"),
     )
