@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.events import Key
 from textual.widgets import Footer, Input, Label, Select, SelectionList, TextArea
 
 from obstui import specs
@@ -534,3 +535,15 @@ def test_what_ran_out_of_time_is_not_just_tried_again(scene: tui_store.Scene) ->
     with Reader.open(scene.paths) as reader:
         words = wording.next_step(reader.jobs()[0], readonly=False)
     assert words == "Press d to queue it with a longer one."
+
+
+async def test_keys_that_come_in_one_go_reach_the_field_they_were_meant_for(
+    scene: tui_store.Scene,
+) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewJobScreen))
+        await pilot.pause()
+        for key, character in [("tab", None)] * 4 + [("0", "0"), ("full_stop", "."), ("4", "4")]:
+            app.post_message(Key(key, character))
+        await until(pilot, lambda: app.screen.query_one("#answer-sparsity", Input).value == "0.4")
