@@ -22,6 +22,11 @@ def duration(seconds: float) -> str:
     return f"{days} d {hours} h" if hours else f"{days} d"
 
 
+def measured(seconds: float) -> str:
+    """What a step took, also a very short one: "4 ms", "1.3 s"."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
 def brief(seconds: float) -> str:
     """At most seven cells: "42 s", "12 min", "1h 20m", "2d 3h"."""
     minutes = round(seconds / 60)

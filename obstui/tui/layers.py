@@ -44,6 +44,14 @@ class Layer:
         """Of the units that were kept."""
         return None if self.kept is None else self.kept / self.units
 
+    @property
+    def removed(self) -> tuple[int, ...] | None:
+        """The numbers of the units that are gone; None where only their number is known."""
+        if self.bits is None:
+            return None
+        kept = int.from_bytes(self.bits, "little")
+        return tuple(unit for unit in range(self.units) if not kept >> unit & 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Table:

@@ -69,6 +69,9 @@ def test_a_table_has_what_the_manifest_has(real: tui_store.Scene) -> None:
     for layer, entry in zip(table.layers, entries, strict=True):
         assert layer.kept == len(decode_kept(entry["kept"], entry["units"]))
         assert layer.share == layer.kept / entry["units"]
+        assert layer.removed is not None
+        kept = decode_kept(entry["kept"], entry["units"])
+        assert set(layer.removed) == set(range(entry["units"])) - set(kept)
     assert table.words == "demo to 30 % by magnitude"
 
 
@@ -178,3 +181,17 @@ async def test_a_variant_that_is_not_there_is_a_sentence(told: tui_store.Scene) 
         await settled(app, pilot)
         words = app.screen.query_one("#layers-nothing", Still).text
         assert words.startswith("There is no variant 7@30")
+
+
+async def test_the_line_below_names_the_heads_that_are_gone(real: tui_store.Scene) -> None:
+    with Reader.open(real.paths) as reader:
+        layers = read_table(reader, "1@50").layers
+    want = next(layer for layer in layers if layer.kind == "attn1" and layer.removed)
+    async with opened(real.paths, size=(120, 60)) as (app, pilot):
+        app.push_screen(LayersScreen("1@50"))
+        await settled(app, pilot)
+        sheet = app.screen.query_one(Sheet)
+        sheet.move_cursor(row=sheet.get_row_index(want.name))
+        await until(pilot, lambda: sheet.chosen == want.name)
+        words = app.screen.query_one("#layers-facts", Still).text
+        assert f"removed: {', '.join(map(str, want.removed or ()))}  " in words

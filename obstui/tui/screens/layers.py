@@ -108,7 +108,11 @@ class LayersScreen(View[None]):
         if row is not None:
             first = row.first
             words = f"{whole(first.kept)} of {first.units:,} {unit_name(first.kind)} kept"
-            line.append(f"{words}  ", style("text"))
+            line.append(words, style("text"))
+            if (gone := first.removed) and first.kind != "ff":  # neurons are too many to name
+                numbers = ", ".join(map(str, gone))
+                line.append(f", removed: {numbers}", style("accent"))
+            line.append("  ")
             line.append(first.name, style("muted"))
         self.query_one("#layers-facts", Still).show(line)
 

@@ -40,7 +40,7 @@ def target_words(target: Target, level: str | None, width: int) -> Text:
         if (error := (errors or {}).get(level or "")) is not None:
             line.append(f"  {words} {error:.4f}", style("accent"))
     if target.seconds is not None:
-        line.append(f"  {target.seconds:.1f} s", style("muted"))
+        line.append(f"  {formats.measured(target.seconds)}", style("muted"))
     if target.samples_per_dim is not None:
         line.append(f"  N/d {target.samples_per_dim:.1f}", style("muted"))
     return _named(line, target, width)
@@ -94,7 +94,7 @@ class TargetTable(DataTable[Text]):
             words = f"{float(level) * 100:g} %"
             head = Text(f"{words:>5}  error", justify="right")
             self.add_column(head, key=level, width=LEVEL_WIDTH)
-        self.add_column(Text("time", justify="right"), key="time", width=5)
+        self.add_column(Text("time", justify="right"), key="time", width=6)
         for name, cells in rows.items():
             self.add_row(*cells, key=name)
         self._cells = dict(rows)
@@ -115,5 +115,5 @@ def _cells(target: Target, levels: tuple[str, ...]) -> list[Text]:
         kept, error = (target.kept or {}).get(level), (target.error or {}).get(level)
         words = Text.assemble((f"{formats.whole(kept):>5} ", style("text")), justify="right")
         cells.append(words.append(formats.number(error, 4), style("accent")))
-    cells.append(right("" if target.seconds is None else f"{target.seconds:.1f} s", "muted"))
+    cells.append(right("" if target.seconds is None else formats.measured(target.seconds), "muted"))
     return cells
