@@ -56,7 +56,7 @@ def opening(path: str) -> form.Opening:
     if answers is None:
         # The reason first: where there is one line for it, a path is long.
         raise NotOurs(f"Another program made or saved this picture: {shown}.")
-    return form.Opening("Like a picture", "generate", answers)
+    return form.Opening("Like picture", "generate", answers)
 
 
 def answers_of(text: str) -> dict[str, str] | None:

@@ -190,7 +190,7 @@ def ended(found: Report) -> list[JobView]:
 
 def heading(found: Report) -> Text:
     """One line: since when, and how much of what."""
-    words = Text(no_wrap=True).append("While you were away", style("strong"))
+    words = Text(no_wrap=True, overflow="ellipsis").append("While you were away", style("strong"))
     words.append(f"  since {when(found.since, found.now)}   ", style("muted"))
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(shares(found.succeeded).items()))
     words.append(f"{len(found.succeeded)} finished", style("good" if kinds else "muted"))
