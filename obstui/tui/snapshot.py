@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from textual.widget import Widget
+
 if TYPE_CHECKING:
     from textual.pilot import Pilot
 
@@ -62,4 +64,17 @@ async def settled(app: Dashboard, pilot: Pilot[None]) -> None:
             await asyncio.sleep(0.02)
             await pilot.pause()
     await app.workers.wait_for_complete()
-    await pilot.pause()
+    # A table that has just been filled may get a scrollbar, and its columns then another width.
+    places, before = _places(app), None
+    while places != before:
+        await pilot.pause()
+        places, before = _places(app), places
+
+
+def _places(app: Dashboard) -> list[tuple[object, bool]]:
+    """Where everything on the screen is."""
+    return [
+        (widget.region, widget.show_vertical_scrollbar)
+        for widget in app.screen.walk_children()
+        if isinstance(widget, Widget)
+    ]
