@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.pilot import Pilot
 
 from obstui.config import Paths
@@ -103,6 +103,30 @@ async def test_a_filter_that_finds_nothing_says_so(busy: tui_store.Scene) -> Non
         await until(pilot, lambda: "No job is like that" in shown(app, "#empty"))
         await pilot.press("escape")
         await until(pilot, lambda: len(listed(app)) == 8)
+
+
+async def test_the_selected_job_outlives_half_a_word(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("G")
+        table = app.screen.query_one(JobTable)
+        await until(pilot, lambda: table.job_id == listed(app)[-1])
+        chosen = table.job_id
+        await pilot.press("slash", *"zzz")
+        await until(pilot, lambda: not listed(app))
+        await pilot.press(*["backspace"] * 3)
+        await until(pilot, lambda: len(listed(app)) == 8)
+        assert table.job_id == chosen
+
+
+async def test_a_filter_and_marks_that_come_in_one_go(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        for character in "/kind:prune\r*":
+            key = {"/": "slash", ":": "colon", "\r": "enter", "*": "asterisk"}.get(character)
+            app.post_message(Key(key or character, character))
+        await until(pilot, lambda: "marked" in shown(app, "#filter-found"))
+        assert app.screen.query_one(FilterLine).text == "kind:prune"
+        assert shown(app, "#filter-found").startswith("2 marked")
+        assert isinstance(app.focused, JobTable)
 
 
 async def test_letters_in_the_filter_are_no_keys(busy: tui_store.Scene) -> None:

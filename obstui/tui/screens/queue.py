@@ -41,7 +41,7 @@ class QueueScreen(JobActs[None]):
     AUTO_FOCUS = "JobTable"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new_job", "New job", id="queue.new", tooltip="Queue a job"),
-        Binding("slash", "filter", "Filter", id="queue.filter", key_display="/",
+        Binding("slash", "filter", "Filter", id="queue.filter", key_display="/", priority=True,
                 tooltip="Show only jobs like state:failed kind:prune sparsity>0.2 age<1d text"),
         Binding("s", "sort", "Sort", id="queue.sort", show=False,
                 tooltip="Sort by the next column: queue, id, name, state, ended, time"),
@@ -79,10 +79,11 @@ class QueueScreen(JobActs[None]):
         self._sort, self._reverse = "queue", False
         self._marks: set[int] = set()
         self._landing: int | None = None
+        self._filtered_from: int | None = None
 
     def compose_body(self) -> ComposeResult:
         yield Still(id="holds")
-        yield FilterLine(id="filter")
+        yield FilterLine("JobTable", id="filter")
         with Container(id="body"):
             yield JobTable(id="jobs")
             yield Still(id="empty")
@@ -212,6 +213,7 @@ class QueueScreen(JobActs[None]):
         )
 
     def action_filter(self) -> None:
+        self._filtered_from = self.query_one(JobTable).job_id
         self.query_one(FilterLine).open()
 
     @on(FilterLine.Changed)
@@ -219,7 +221,10 @@ class QueueScreen(JobActs[None]):
         before = self._terms
         self._fault = self._read_filter(event.text)
         if before != self._terms:
-            self._seek(around=self.query_one(JobTable).job_id)
+            # Half a word may find nothing: the job selected before is selected again when it can.
+            if self._filtered_from is not None:
+                self.query_one(JobTable).choose(self._filtered_from)
+            self._seek(around=self._filtered_from or self.query_one(JobTable).job_id)
         self._remember()
         await self.show_newest()
 
@@ -233,10 +238,6 @@ class QueueScreen(JobActs[None]):
         except BadFilter as err:
             return str(err)
         return ""
-
-    @on(FilterLine.Left)
-    def _filter_left(self) -> None:
-        self.query_one(JobTable).focus()
 
     async def action_clear(self) -> None:
         if self._marks:
@@ -316,6 +317,7 @@ class QueueScreen(JobActs[None]):
             table.action_cursor_down()
 
     async def action_mark_all(self) -> None:
+        self._fault = self._read_filter(self.query_one(FilterLine).text)  # also the last letters
         states = await asyncio.to_thread(_states, self.dashboard.paths, self._terms, None)
         self._marks |= states.keys()
         await self.show_newest()

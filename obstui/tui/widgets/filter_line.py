@@ -38,7 +38,8 @@ class FilterLine(Vertical):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "close", "Clear the filter", id="filter.clear",
                 tooltip="Forget the filter and go back to the table"),
-        Binding("enter,down", "leave", "To the table", id="filter.leave",
+        # Before the input has it: what follows in the same packet is meant for the table.
+        Binding("enter,down", "leave", "To the table", id="filter.leave", priority=True,
                 tooltip="Keep the filter and go to the table"),
     ]  # fmt: skip
 
@@ -49,11 +50,10 @@ class FilterLine(Vertical):
             super().__init__()
             self.text = text
 
-    class Left(Message):
-        """The table has the keys again."""
-
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
+    def __init__(self, table: str, *, id: str | None = None) -> None:  # noqa: A002
+        """`table` is the selector of what has the keys when the filter is left."""
         super().__init__(id=id)
+        self._table = table
         self._timer: Timer | None = None
         self._told = False
 
@@ -80,7 +80,7 @@ class FilterLine(Vertical):
     def open(self) -> None:
         """Show the input and let it have the keys."""
         self.add_class("-filter", "-shown")
-        self.query_one(Input).focus()
+        self.screen.set_focus(self.query_one(Input))
 
     def put(self, text: str) -> None:
         """Have this filter stand here; nobody is told."""
@@ -110,16 +110,11 @@ class FilterLine(Vertical):
         self._timer = None
         self.post_message(self.Changed(self.text))
 
-    @on(Input.Submitted)
-    def _submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.action_leave()
-
     def action_leave(self) -> None:
         if self._timer is not None:
             self._timer.stop()
             self._tell_change()
-        self.post_message(self.Left())
+        self.screen.set_focus(self.screen.query_one(self._table))
         self.call_after_refresh(self._fold)
 
     def action_close(self) -> None:

@@ -226,6 +226,8 @@ class JobTable(DataTable[Text]):
         event.stop()
         row = self.cursor_row
         if 0 <= row < len(self._order) and self._order[row] == event.row_key.value:
+            if event.row_key.value != self._wanted:
+                self._awaited = None
             self._choose_key(event.row_key.value)
             self._tell_end(row)
 
