@@ -245,7 +245,7 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return "" if value is None else value
     line = one_line(value)
-    return f"'{line}" if line[:1] in ("=", "+", "-", "@") else line
+    return f"'{line}" if line[:1] in tuple("=+-@＝＋－＠") else line
 
 
 def as_markdown(rows: Sequence[Measured]) -> str:

@@ -82,7 +82,7 @@ async def test_variants_stand_under_their_base(scene: tui_store.Scene) -> None:
         assert isinstance(app.screen, ModelsScreen)
         demo, variant = rows(app)
         assert demo[0] == "demo"
-        assert variant == ["└ 1@30", "30 %", "7.0 M", "2.00 KiB", "prune 1", "2", "obs"]
+        assert variant == ["└ 1@30", "30 %", "7.0 M", "2.00 KiB", "prune 1", "1 job", "obs"]
         await press(app, pilot, "j")
         assert str(scene.paths.home / "made") in app.screen.query_one("#models-where", Still).text
         facts = app.screen.query_one("#models-facts", Still).text
@@ -205,8 +205,8 @@ async def test_a_folder_that_has_gone_is_said(scene: tui_store.Scene) -> None:
     (scene.paths.home / "made").rename(scene.paths.home / "elsewhere")
     async with opened(scene.paths) as (app, pilot):
         await press(app, pilot, "4", "j")
-        assert rows(app)[1][3] == "gone"
-        assert "its folder is gone" in app.screen.query_one("#models-where", Still).text
+        assert rows(app)[1][3] == "not here"
+        assert "not on this disk" in app.screen.query_one("#models-where", Still).text
         await press(app, pilot, "v")
         await until(
             pilot, lambda: "no pruning.json" in app.screen.query_one("#verdict", Still).text

@@ -158,7 +158,7 @@ class ModelsScreen(View[None]):
                 facts.append(_used(base.used_by), style("muted"))
             case Variant() as variant:
                 gone = variant.size_bytes is None
-                where.append("its folder is gone: " if gone else "", style("bad"))
+                where.append("not on this disk: " if gone else "", style("warn"))
                 where.append(one_line(variant.path, limit=400), style("text"))
                 facts.append(f"{_used(variant.used_by)}{_errors(variant)}", style("muted"))
         self.query_one("#models-where", Still).show(where)
@@ -170,7 +170,8 @@ class ModelsScreen(View[None]):
         octets = sum(variant.size_bytes or 0 for variant in found.variants)
         line.append(f"{bases:,} dense model{'' if bases == 1 else 's'}, ", style("text"))
         line.append(f"{variants:,} variant{'' if variants == 1 else 's'}", style("text"))
-        line.append(f" of {formats.size(octets)}", style("muted"))
+        if octets:
+            line.append(f" of {formats.size(octets)}", style("muted"))
         line.append_text(self.query_one(Sheet).hint())
         return line
 
@@ -314,7 +315,9 @@ def _delete(store: Store, paths: Paths, chosen: Entry) -> str:
 
 
 def _deleting(variant: Variant, needed: Dependants) -> Question:
-    size = formats.size(variant.size_bytes) if variant.size_bytes is not None else "already gone"
+    size = (
+        formats.size(variant.size_bytes) if variant.size_bytes is not None else "not on this disk"
+    )
     used = (
         f"{_jobs(needed.finished)} used it: what was made with it stays, a retry would miss it. "
         if needed.finished
@@ -340,9 +343,8 @@ def _forgetting(base: Base, needed: Dependants) -> Question:
 
 
 def _jobs(ids: Iterable[int]) -> str:
-    known = list(ids)
-    words = one_line(", ".join(map(str, known)), limit=60)
-    return f"Job {words}" if len(known) == 1 else f"Jobs {words}"
+    known = tuple(ids)
+    return f"Job {known[0]}" if len(known) == 1 else f"Jobs {_newest(known)}"
 
 
 def _s(ids: tuple[int, ...]) -> str:
@@ -370,7 +372,7 @@ def _base_cells(base: Base) -> list[Text]:
         cell("–" if base.params is None else formats.params(base.params)),
         cell("–" if base.size_bytes is None else formats.size(base.size_bytes)),
         cell("", right=False),
-        cell(_ids(base.used_by), "muted", right=False),
+        cell(_count(base.used_by), "muted", right=False),
         cell("", right=False),
     ]
 
@@ -385,15 +387,20 @@ def _variant_cells(variant: Variant, *, last: bool, named: bool) -> list[Text]:
         tree,
         cell(f"{variant.sparsity * 100:g} %"),
         cell(formats.params(variant.params)),
-        cell("gone", "bad") if gone else cell(formats.size(variant.size_bytes or 0)),
+        cell("not here", "warn") if gone else cell(formats.size(variant.size_bytes or 0)),
         cell(f"{variant.kind} {variant.job_id}" if named else "", "muted", right=False),
-        cell(_ids(variant.used_by), "muted", right=False),
+        cell(_count(variant.used_by), "muted", right=False),
         cell(one_line(variant.method, limit=40), right=False),
     ]
 
 
-def _ids(jobs: tuple[int, ...]) -> str:
-    return ", ".join(map(str, jobs)) or "–"
+def _newest(jobs: tuple[int, ...], most: int = 10) -> str:
+    words = ", ".join(map(str, jobs[-most:]))
+    return f"{words} and {len(jobs) - most:,} more" if len(jobs) > most else words
+
+
+def _count(jobs: tuple[int, ...]) -> str:
+    return f"{len(jobs):,} job{'' if len(jobs) == 1 else 's'}" if jobs else "–"
 
 
 def _line() -> Text:

@@ -15,7 +15,7 @@ from textual.content import Content
 from textual.events import DescendantFocus, Paste
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Button, Footer, Input, Label, Select, SelectionList, TextArea
+from textual.widgets import Button, Input, Label, Select, SelectionList, TextArea
 
 from obstui import specs
 from obstui.again import command_line
@@ -29,6 +29,7 @@ from obstui.tui.clipboard import copy
 from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.confirm import Question as Ask
 from obstui.tui.theme import style
+from obstui.tui.widgets.key_bar import KeyBar
 from obstui.tui.widgets.plan_panel import PlanPanel
 from obstui.tui.widgets.question import Question, variant_choices
 from obstui.tui.widgets.still import Still
@@ -108,7 +109,7 @@ class NewJobScreen(Screen[int]):
         with Horizontal(id="buttons"):
             yield Button("Queue the job (ctrl+s)", id="submit", variant="primary", compact=True)
             yield Button("Back (esc)", id="leave", compact=True)
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         opening = self._opening

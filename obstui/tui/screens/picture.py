@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
-from textual.widgets import Footer
 
+from obstui import picture_files
 from obstui.text import one_line
 from obstui.tui import images
 from obstui.tui.formats import size
 from obstui.tui.shots import ShotRow
 from obstui.tui.theme import style
 from obstui.tui.widgets.full_picture import FullPicture
+from obstui.tui.widgets.key_bar import KeyBar
 from obstui.tui.widgets.still import Still
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ class PictureScreen(Screen[tuple[int, int]]):
         yield FullPicture(id="picture")
         yield Still(id="made")
         yield Still(id="path")
-        yield Footer(show_command_palette=False)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         self._draw()
@@ -113,10 +115,8 @@ class PictureScreen(Screen[tuple[int, int]]):
             self.query_one("#made", Still).show(settings_line(event.words))
 
     def on_full_picture_drawn(self, event: FullPicture.Drawn) -> None:
-        line = Text(no_wrap=True, overflow="ellipsis")
-        line.append(f"{MODE_WORDS[event.mode]}, {size(event.cost)}  ", style("text"))
-        line.append(one_line(self._path), style("faint"))
-        self.query_one("#path", Still).show(line)
+        line = Text(f"{MODE_WORDS[event.mode]}, {size(event.cost)}  ", style("text"), no_wrap=True)
+        self._add_path(line, "faint")
 
     def action_step(self, rows: int, columns: int) -> None:
         row = max(0, min(len(self._rows) - 1, self._place[0] + rows))
@@ -134,8 +134,16 @@ class PictureScreen(Screen[tuple[int, int]]):
 
     def action_copy(self) -> None:
         self.app.copy_to_clipboard(self._path)
-        line = Text.assemble(("copied  ", style("good")), (one_line(self._path), style("muted")))
-        self.query_one("#path", Still).show(line)  # a toast would leave a hole in the pixels
+        line = Text("copied  ", style("good"), no_wrap=True)
+        self._add_path(line, "muted")  # a toast would leave a hole in the pixels
+
+    def _add_path(self, line: Text, look: str) -> None:
+        """The end of the path, which tells one picture from another, if not all of it fits."""
+        still = self.query_one("#path", Still)
+        path = one_line(picture_files.name_of(self._path), limit=4000)
+        room = still.content_size.width - line.cell_len
+        line.append(path if cell_len(path) <= room else f"…{_ending(path, room - 1)}", style(look))
+        still.show(line)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "again" and cast("Dashboard", self.app).readonly:
@@ -150,6 +158,14 @@ class PictureScreen(Screen[tuple[int, int]]):
 
     def action_back(self) -> None:
         self.dismiss(self._place)
+
+
+def _ending(text: str, width: int) -> str:
+    """As many of the last characters as take `width` cells."""
+    begin = len(text)
+    while begin and cell_len(text[begin - 1 :]) <= width:
+        begin -= 1
+    return text[begin:]
 
 
 def settings_line(words: str) -> Text:

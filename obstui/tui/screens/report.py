@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 FIRST_LOOK = 24 * 3600.0
 """How far back (seconds) the first report of all goes."""
 SHOWN_JOBS = 200
-_COLUMNS = (("job", 6), ("state", 13), ("what", 34), ("why or result", 60))
+_COLUMNS = (("job", 6), ("state", 13), ("what", 16), ("why or result", 16))
+"""Heads and least widths; the last two share what else there is."""
 
 
 SIZES_FOR = 60.0
@@ -44,6 +45,8 @@ class Away:
     def __init__(self, now: float) -> None:
         self.now = now
         self._since: float | None = None
+        self.first = False
+        """Whether no report was ever read here."""
         self._sizes: dict[Path, tuple[float, int]] = {}
 
     def read(self, reader: Reader) -> Report:
@@ -51,7 +54,7 @@ class Away:
         if self._since is None:
             seen = reader.setting(SEEN)
             known = isinstance(seen, (int, float)) and 0 < seen <= self.now
-            self._since = seen if known else self.now - FIRST_LOOK
+            self._since, self.first = seen if known else self.now - FIRST_LOOK, not known
         return collect(reader, reader.paths, since=self._since, now=self.now,
                        measure=self._measure)  # fmt: skip
 
@@ -88,9 +91,19 @@ class ReportScreen(JobActs[None]):
 
     def on_mount(self) -> None:
         self._away = Away(self.dashboard.clock())
+
+    def on_resize(self) -> None:
         table = self._table
-        for label, width in _COLUMNS:
-            table.add_column(label, key=label, width=width)
+        kept = sum(width + 2 * table.cell_padding for _, width in _COLUMNS) + 1  # 1: the scrollbar
+        more = max(0, self.size.width - kept)
+        shares = (0, 0, more // 3, more - more // 3)
+        row = table.cursor_row
+        table.clear(columns=True)
+        for (label, width), share in zip(_COLUMNS, shares, strict=True):
+            table.add_column(label, key=label, width=width + share)
+        if (found := self._report) is not None:
+            self._fill(ended(found))
+            table.move_cursor(row=row)
 
     @property
     def _table(self) -> DataTable[Text]:
@@ -117,7 +130,7 @@ class ReportScreen(JobActs[None]):
             self.query_one("#lines", Still).show(Text(page.words, style("bad")))
         if found is None:
             return
-        self.query_one("#heading", Still).show(heading(found))
+        self.query_one("#heading", Still).show(heading(found, self._away.first))
         self._fill(ended(found))
         self._describe()
 
@@ -188,10 +201,11 @@ def ended(found: Report) -> list[JobView]:
     return jobs[:SHOWN_JOBS]
 
 
-def heading(found: Report) -> Text:
+def heading(found: Report, first: bool) -> Text:
     """One line: since when, and how much of what."""
-    words = Text(no_wrap=True, overflow="ellipsis").append("While you were away", style("strong"))
-    words.append(f"  since {when(found.since, found.now)}   ", style("muted"))
+    words = Text(no_wrap=True, overflow="ellipsis")
+    words.append("The last day" if first else "While you were away", style("strong"))
+    words.append("   " if first else f"  since {when(found.since, found.now)}   ", style("muted"))
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(shares(found.succeeded).items()))
     words.append(f"{len(found.succeeded)} finished", style("good" if kinds else "muted"))
     for jobs, word, look in ((found.failed, "failed", "bad"), (found.other, "not run", "muted")):

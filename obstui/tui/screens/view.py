@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from obstui.text import one_line
 from obstui.tui.theme import style
+from obstui.tui.widgets.key_bar import KeyBar
 from obstui.tui.widgets.status_line import Said, StatusLine
 from obstui.tui.widgets.still import Still
 
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TOO_SMALL = "This terminal is too small for the dashboard: make it 40 x 12 or larger. q leaves."
-
-
-class KeyLine(Footer):
-    """A footer that lets go of the keys it no longer shows: Textual's keeps them all as watchers of
-    its density, until that changes. A night's keys are many megabytes."""
-
-    async def recompose(self) -> None:
-        await super().recompose()
-        if self.is_attached:
-            self.mutate_reactive(Footer.compact)  # on a change it forgets those that are gone
 
 
 class View(Screen[T]):
@@ -47,7 +38,6 @@ class View(Screen[T]):
     DEFAULT_CSS = """
     View #too-small { display: none; padding: 0 1; }
     View #banner { background: $error 22%; padding: 0 1; }
-    View Footer { background: $surface; }
     View.-short StatusLine { height: 1; }
     View.-tiny > *, View.-flat > * { display: none; }
     View.-tiny > #too-small, View.-flat > #too-small { display: block; }
@@ -57,7 +47,7 @@ class View(Screen[T]):
         yield StatusLine(id="top")
         yield Still(id="banner")
         yield from self.compose_body()
-        yield KeyLine(show_command_palette=False)
+        yield KeyBar()
         yield Static(TOO_SMALL, id="too-small", markup=False)
 
     def compose_body(self) -> ComposeResult:

@@ -236,7 +236,7 @@ class LogView(Vertical):
     DEFAULT_CSS = """
     LogView #log-search { display: none; height: 1; border: none; padding: 0; }
     LogView.-seeking #log-search { display: block; }
-    LogView #log-foot { height: 1; display: block; }
+    LogView #log-foot { height: 1; display: block; text-wrap: nowrap; text-overflow: ellipsis; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f", "follow", "Follow", id="log.follow",

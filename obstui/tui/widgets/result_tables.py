@@ -36,7 +36,7 @@ def _cells(row: Sequence[Cell], widths: Sequence[int]) -> list[tuple[str, str]]:
     for index, width in enumerate(widths):
         words, look = row[index]
         padded = f"{words:<{width}}" if index == 0 else f"{words:>{width}}"
-        cells.append((padded + "  ", style(look)))
+        cells.append((padded + "  ", " ".join(map(style, look.split()))))
     return cells
 
 
@@ -97,7 +97,7 @@ def _model_row(
     def scored(key: str, digits: int) -> Cell:
         value = m.get(key)
         winner = value is not None and value == best.get(key)
-        return formats.number(value, digits), "good" if winner else "text"
+        return formats.number(value, digits), "strong good" if winner else "text"
 
     attributes = m.get("attributes")
     return (
