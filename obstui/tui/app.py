@@ -444,14 +444,16 @@ class Dashboard(App[None]):
             yield SystemCommand(
                 f"Theme: {name}", "Wear these colours", _runner(self, f"theme('{name}')", self)
             )
+        from obstui.tui.screens.keys import key_name
+
         seen = set()
-        for node, binding, enabled, tooltip in screen.active_bindings.values():
+        for key, (node, binding, enabled, tooltip) in screen.active_bindings.items():
             if not enabled or binding.system or not binding.id or binding.action in seen:
                 continue
             seen.add(binding.action)
             yield SystemCommand(
                 binding.description,
-                tooltip or binding.tooltip,
+                f"{key_name(key)}: {tooltip or binding.tooltip}",
                 _runner(self, binding.action, node),
             )
 

@@ -16,9 +16,11 @@ from obstui.store import Reader
 from obstui.tui import layers
 from obstui.tui.layers import Layer, LayersReading, Pair, Table, read_table
 from obstui.tui.screens.choice import Choice
+from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.layers import LayersScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.snapshot import settled
+from obstui.tui.widgets.layer_map import LayerMap
 from obstui.tui.widgets.sheet import Sheet
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_models, tui_store
@@ -195,3 +197,26 @@ async def test_the_line_below_names_the_heads_that_are_gone(real: tui_store.Scen
         await until(pilot, lambda: sheet.chosen == want.name)
         words = app.screen.query_one("#layers-facts", Still).text
         assert f"removed: {', '.join(map(str, want.removed or ()))}  " in words
+
+
+async def test_enter_on_the_map_leads_to_the_target_in_the_layer_table(
+    told: tui_store.Scene,
+) -> None:
+    async with opened(told.paths, watch=1) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, JobScreen))
+        await until(pilot, lambda: app.screen.query_one(LayerMap).targets)
+        await pilot.press("v", "v", "right", "down", "down")
+        marked = app.screen.query_one(LayerMap).pointed
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, LayersScreen))
+        await until(pilot, lambda: app.screen.query_one(Sheet).row_count > 0)
+        assert marked is not None
+        assert marked.kind == "ff"
+        assert app.screen.query_one(Sheet).chosen == marked.name
+        assert app.screen.query_one("#layers-caption", Still).text.startswith("1@30")
+        await pilot.press("escape", "A", "G", "enter")
+        await until(pilot, lambda: isinstance(app.screen, LayersScreen))
+        sheet = app.screen.query_one(Sheet)
+        await until(pilot, lambda: sheet.row_count > 0)
+        assert sheet.chosen == [str(key.value) for key in sheet.rows][-1]

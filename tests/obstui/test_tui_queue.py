@@ -168,7 +168,7 @@ async def test_a_bad_store_is_a_sentence_not_a_traceback(tmp_path: Path) -> None
 async def test_an_empty_queue_says_how_to_begin(paths: Paths) -> None:
     tui_store.Scene(paths.home).close()
     async with opened(paths) as (app, _):
-        assert "n queues a job" in shown(app, "#empty")
+        assert "n queues a job. Try it with ctrl+s" in shown(app, "#empty")
 
 
 @pytest.mark.parametrize("size", [(30, 10), (39, 24), (80, 11)])

@@ -502,3 +502,25 @@ async def test_an_error_and_notes_are_whole(paths: Paths) -> None:
         pane = app.screen.query_one("#detail")
         assert status.region.bottom <= pane.region.bottom, "not one line of the error is cut"
     scene.close()
+
+
+async def test_a_key_that_does_not_fit_the_job_says_so(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        table = app.screen.query_one(JobTable)
+        await until(pilot, lambda: 6 in listed(app))
+        table.choose(3)
+        await until(pilot, lambda: table.job_id == 3 and app.up_to_date)
+        await pilot.press("p")
+        await until(pilot, lambda: "Pause/resume: not for a job that is failed." in said(app))
+        await pilot.press("r")
+        await until(pilot, lambda: states(busy.paths)[3] == "queued")
+        assert "Retry: not for" not in said(app)
+
+
+async def test_a_dashboard_that_only_looks_says_so_to_a_key_that_would_write(
+    busy: tui_store.Scene,
+) -> None:
+    async with opened(busy.paths, readonly=True) as (app, pilot):
+        await until(pilot, lambda: bool(listed(app)))
+        await pilot.press("x")
+        await until(pilot, lambda: "This dashboard is read-only." in said(app))

@@ -88,6 +88,8 @@ class JobScreen(JobActs[None]):
                 tooltip="The pictures of the next prompt"),
         Binding("enter", "picture", "Enlarge", id="job.picture",
                 tooltip="The marked picture, as large as it fits"),
+        Binding("enter", "layers", "Layers", id="job.layers",
+                tooltip="The marked target in the variant's layer table: which heads went"),
         Binding("b", "ab", "A/B", id="job.ab",
                 tooltip="The marked picture against another model's: flip, difference, distances"),
         Binding("i", "image_mode", "Image mode", id="job.images",
@@ -141,6 +143,8 @@ class JobScreen(JobActs[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in ("column", "row", "picture", "ab", "image_mode"):
             return bool(self._rows) and self._tab == "overview"
+        if action == "layers":
+            return self._tab in ("overview", "targets") and self._variant is not None
         if parameters == ("targets",):
             return self._has_targets
         if action in ("play", "replay_end"):
@@ -152,6 +156,15 @@ class JobScreen(JobActs[None]):
     @property
     def _has_targets(self) -> bool:
         return bool(self.query("#job-map")) and bool(self.query_one(LayerMap).targets)
+
+    @property
+    def _variant(self) -> str | None:
+        """What the finished prune made at the sparsity that the map shows."""
+        job = self.selected_job if self.is_mounted else None
+        level = self.query_one(LayerMap).level if job is not None else None
+        made = (job.result or {}).get("variants") if job is not None and level else None
+        return next((str(v["id"]) for v in made or () if float(v["sparsity"]) == float(level or 0)),
+                    None)  # fmt: skip
 
     # -- showing -----------------------------------------------------------------------------
 
@@ -408,9 +421,20 @@ class JobScreen(JobActs[None]):
             self._row, self._column = place
             await self._draw_row()
 
+    def action_layers(self) -> None:
+        from obstui.tui.screens.layers import LayersScreen
+
+        if (variant := self._variant) is not None:
+            target = self.query_one(LayerMap).pointed
+            self.app.push_screen(LayersScreen(variant, target=target.name if target else None))
+
     @on(DataTable.RowSelected)
     def _row_selected(self, event: DataTable.RowSelected) -> None:
+        from obstui.tui.screens.layers import LayersScreen
+
         event.stop()
+        if (variant := self._variant) is not None:
+            self.app.push_screen(LayersScreen(variant, target=event.row_key.value))
 
 
 def _with_preview(rows: list[ShotRow], preview: Shot) -> list[ShotRow]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
+from textual.events import Key
 
 from obstui.errors import Problem
 from obstui.tui import acts
@@ -86,6 +87,18 @@ class JobActs(View[T]):
         fits = self.any_marked or (job is not None and job.state in fitting)
         # What the footer names is hidden where it does not fit; the rest stays in the help.
         return fits or (False if action in ("pause", "cancel", "retry") else None)
+
+    def on_key(self, event: Key) -> None:
+        """A key whose action does not fit the job says so: silence would look like a dead key."""
+        job = self.selected_job
+        for binding in self._bindings.key_to_bindings.get(event.key, ()):
+            action = binding.action.partition("(")[0]
+            if job is None or action not in _STATES or self.check_action(action, ()):
+                continue
+            words = "This dashboard is read-only."
+            if not self.dashboard.readonly:
+                words = f"{binding.description}: not for a job that is {job.state}."
+            self.notify(words, severity="warning", markup=False, timeout=3)
 
     async def action_pause(self) -> None:
         marked = await self.marked_jobs()

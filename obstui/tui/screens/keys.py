@@ -39,9 +39,14 @@ class KeyLine:
     everywhere: bool
 
 
+def key_name(key: str) -> str:
+    """What is printed on the key."""
+    return _NAMES.get(key, key.upper() if key[1:].isdecimal() else key)
+
+
 def key_lines(screen: Screen[Any]) -> list[KeyLine]:
-    """Our own bindings on `screen`, those of the whole dashboard last. An action that makes no
-    sense there (its check says False) is left out; one that is not possible now is told."""
+    """Our own bindings on `screen`, those of the whole dashboard last, and of both those that are
+    not possible now. An action that makes no sense there (its check says False) is left out."""
     by_action: dict[str, KeyLine] = {}
     for key, (node, binding, enabled, tooltip) in screen.active_bindings.items():
         if not binding.id or binding.system:
@@ -51,10 +56,9 @@ def key_lines(screen: Screen[Any]) -> list[KeyLine]:
             KeyLine([], binding.description, tooltip or binding.tooltip, binding.id, enabled,
                     isinstance(node, App)),
         )  # fmt: skip
-        name = _NAMES.get(key, key.upper() if key[1:].isdecimal() else key)
-        if name not in line.keys:
+        if (name := key_name(key)) not in line.keys:
             line.keys.append(name)
-    return sorted(by_action.values(), key=lambda line: line.everywhere)
+    return sorted(by_action.values(), key=lambda line: (line.everywhere, not line.enabled))
 
 
 class KeysScreen(ModalScreen[None]):

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 
 class LayersScreen(View[None]):
-    """Opened on a variant's id or folder; a second one shows the difference."""
+    """Opened on a variant's id or folder, at a target if one is named; `d` sets a second variant
+    beside it."""
 
     CSS_PATH = "layers.tcss"
     AUTO_FOCUS = "#layers"
@@ -44,9 +45,12 @@ class LayersScreen(View[None]):
                 tooltip="The second variant becomes the first"),
     ]  # fmt: skip
 
-    def __init__(self, variant: str, second: str | None = None) -> None:
+    def __init__(
+        self, variant: str, second: str | None = None, *, target: str | None = None
+    ) -> None:
         super().__init__()
         self._variants: tuple[str, ...] = (variant,) if second is None else (variant, second)
+        self._target = target
         self._page = Page()
         self._sort: str | None = None
         self._reverse = self._only = False
@@ -94,6 +98,9 @@ class LayersScreen(View[None]):
             layers.heads(shown, self._sort, reverse=self._reverse),
             {name: layers.cells(row, shown) for name, row in self._rows.items()},
         )
+        if self._target in self._rows:
+            target, self._target = self._target, None
+            self.query_one(Sheet).choose(target or "")
         self._draw_lines()
         self.refresh_bindings()
 

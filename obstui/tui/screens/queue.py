@@ -185,9 +185,14 @@ class QueueScreen(JobActs[None]):
         return Text.assemble(
             ("The queue is empty.\n\n", style("strong")),
             ("n", style("accent")),
-            (" queues a job.\n", style("muted")),
+            (" queues a job. Try it with ", style("muted")),
+            ("ctrl+s", style("accent")),
+            (
+                " right after:\nthe form begins with a prune of the small bundled model.\n\n",
+                style("muted"),
+            ),
             ("obstui demo", style("text")),
-            (" in a shell shows the whole way on the bundled model.", style("muted")),
+            (" in a shell goes the whole way, from prune to pictures.", style("muted")),
         )
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -94,6 +94,12 @@ class Sheet(DataTable[Text], inherit_bindings=False):
         shown = len(self._visible()) - self._kept
         return self._first, max(0, len(self._heads) - self._kept - self._first - shown)
 
+    def choose(self, key: str) -> None:
+        """Select this row, now or as soon as it is drawn."""
+        self._choose(key)
+        if self._drawn:
+            self._keep_selection()
+
     def hint(self) -> Text:
         """Where there are more columns; empty where all show."""
         before, after = self.hidden

@@ -13,15 +13,20 @@ from obstui.tui.replay import Replay
 from obstui.tui.theme import style
 from obstui.tui.widgets.telemetry import LABEL, Span
 
+SHORT = 600.0
+"""Seconds below which a story's steps are told in tenths."""
+
 
 def replay_lines(replay: Replay, then: JobFacts, width: int, *, playing: bool) -> Text:
     """Two lines: "▶ at 02:14:05 (+1 h 12 min)  solve 87 of 210", and the time line."""
     moment = f"{dt.datetime.fromtimestamp(replay.at):%H:%M:%S}"
     line = Text("▶ " if playing else "‖ ", style("accent"), no_wrap=True)
     line.append(f"at {moment}", style("strong"))
-    line.append(f" (+{formats.duration(replay.at - replay.began)})", style("text"))
+    into, all_of_it = replay.at - replay.began, replay.ended - replay.began
+    into_it = f"{into:.1f} s" if all_of_it < SHORT else formats.duration(into)
+    line.append(f" (+{into_it})", style("text"))
     line.append(f"  {_phase(then)}", style("text"))
-    line.append("  Esc: the end", style("muted"))
+    line.append("  [ ] { } Space · Esc: the end", style("muted"))
     line.truncate(width, overflow="ellipsis")
     return Text("\n").join([line, _line(replay, width)])
 
