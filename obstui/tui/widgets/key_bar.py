@@ -35,7 +35,7 @@ class KeyBar(Footer):
             )  # fmt: skip
             key.set_reactive(FooterKey.compact, False)
             keys.append((key, binding.id == HELP))
-        room = self.app.size.width - sum(_width(key) for key, kept in keys if kept)
+        room = self.app.size.width + 1 - sum(_width(key) for key, kept in keys if kept)
         for key, kept in keys:
             room -= 0 if kept else _width(key)
             if kept or room >= 0:
@@ -46,5 +46,6 @@ class KeyBar(Footer):
 
 
 def _width(key: FooterKey) -> int:
-    """As `FooterKey` draws it: a space around the key, one behind the words."""
+    """As `FooterKey` draws it: a space around the key, one behind the words, which the end of the
+    line may cut off."""
     return cell_len(f" {key.key_display} {key.description} ")
