@@ -524,3 +524,16 @@ async def test_a_dashboard_that_only_looks_says_so_to_a_key_that_would_write(
         await until(pilot, lambda: bool(listed(app)))
         await pilot.press("x")
         await until(pilot, lambda: "This dashboard is read-only." in said(app))
+
+
+async def test_marks_and_moves_that_come_in_one_go(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await until(pilot, lambda: len(listed(app)) == 8)
+        await pilot.press("g")
+        order = listed(app)
+        table = app.screen.query_one(JobTable)
+        await until(pilot, lambda: table.job_id == order[0])
+        for key in ("space", "down", "down", "space", "j", "space"):
+            app.post_message(Key(key, None))
+        await until(pilot, lambda: shown(app, "#filter-found").startswith("3 marked"))
+        assert set(table.marks) == {order[0], order[3], order[5]}

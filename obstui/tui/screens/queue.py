@@ -318,8 +318,8 @@ class QueueScreen(JobActs[None]):
         table = self.query_one(JobTable)
         if (job_id := table.job_id) is not None:
             self._marks ^= {job_id}
-            await self.show_newest()
             table.action_cursor_down()
+            await self.show_newest()
 
     async def action_mark_all(self) -> None:
         self._fault = self._read_filter(self.query_one(FilterLine).text)  # also the last letters
