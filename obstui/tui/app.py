@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import work
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
@@ -32,6 +32,7 @@ from obstui.tui.remembered import Remembered
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.screens.view import View
 from obstui.tui.theme import style
+from obstui.tui.type_ahead import TypeAhead
 from obstui.tui.writer import Declined, Writer, sentence
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def terminal_gone() -> bool:
         return True
 
 
-class Dashboard(App[None]):
+class Dashboard(TypeAhead[None]):
     """Shows the store's newest snapshot on whatever screen is on top, and passes wishes on."""
 
     TITLE = "obstui"
@@ -287,7 +288,7 @@ class Dashboard(App[None]):
             self._tell_terminal(attention.call(how, self.snapshot, jobs))
 
     async def _show(self) -> None:
-        if isinstance(self.screen, View):
+        if self.screen_stack and isinstance(self.screen, View):  # without: being closed
             await self.screen.show_newest()
 
     def follow(
@@ -458,7 +459,7 @@ class Dashboard(App[None]):
             )
 
 
-def _runner(app: App[None], action: str, node: object) -> Callable[[], Any]:
+def _runner(app: Dashboard, action: str, node: object) -> Callable[[], Any]:
     async def run() -> None:
         await app.run_action(action, node)  # type: ignore[arg-type]
 

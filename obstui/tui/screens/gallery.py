@@ -85,10 +85,8 @@ class GalleryScreen(View[None]):
                 tooltip="The chosen picture, as large as it fits"),
         Binding("c", "compare", "Compare", id="gallery.compare",
                 tooltip="Beside the pictures of the same prompt and seed by other models"),
-        Binding("slash", "filter", "Filter", id="gallery.filter", key_display="/", priority=True,
+        Binding("slash", "filter", "Filter", id="gallery.filter", key_display="/",
                 tooltip="job:12 model:12@30 seed:7 and words of the prompt"),
-        Binding("enter,down", "to_grid", "To the pictures", id="gallery.leave-filter",
-                priority=True, show=False, tooltip="Keep the filter and go to the pictures"),
         Binding("i", "mode", "Image mode", id="gallery.mode", show=False,
                 tooltip="Half-blocks, letters or no pictures"),
         Binding("y", "copy", "Copy path", id="gallery.copy", show=False,
@@ -192,8 +190,6 @@ class GalleryScreen(View[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "again" and self.dashboard.readonly:
             return False
-        if action in ("filter", "to_grid") and self.is_mounted:
-            return (self.focused is self._input) == (action == "to_grid")
         if action in ("open", "compare", "copy", "job", "again") and self.is_mounted:
             return bool(self._album.pictures) and not isinstance(self.focused, Input)
         return super().check_action(action, parameters)
@@ -208,15 +204,16 @@ class GalleryScreen(View[None]):
         self.ask_follower()
         self._show_facts()
 
-    def action_to_grid(self) -> None:
-        self.set_focus(self.query_one(PictureGrid))
+    @on(Input.Submitted, "#filter")
+    def _filter_done(self) -> None:
+        self.query_one(PictureGrid).focus()
 
     def action_filter(self) -> None:
-        self.set_focus(self._input)
+        self._input.focus()
 
     def action_back(self) -> None:
         if self.focused is self._input:
-            self.action_to_grid()
+            self.query_one(PictureGrid).focus()
         elif self._input.value:
             self._input.value = ""
         else:

@@ -63,11 +63,6 @@ class NewJobScreen(Screen[int]):
                 priority=True, tooltip="Copy the command line that would queue this"),
         Binding("ctrl+t", "copy('yaml')", "Copy YAML", id="form.copy-yaml", show=False,
                 priority=True, tooltip="Copy this as a file for obstui submit"),
-        # With priority, so that what a slow line brings in one go is typed into the next field.
-        Binding("tab", "app.focus_next", "Next field", id="form.next", show=False, priority=True,
-                tooltip="To the next field"),
-        Binding("shift+tab", "app.focus_previous", "Field before", id="form.before", show=False,
-                priority=True, tooltip="To the field before"),
         Binding("escape", "leave", "Back", id="form.leave", show=False,
                 tooltip="Back, nothing queued"),
     ]  # fmt: skip

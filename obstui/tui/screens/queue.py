@@ -41,7 +41,7 @@ class QueueScreen(JobActs[None]):
     AUTO_FOCUS = "JobTable"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new_job", "New job", id="queue.new", tooltip="Queue a job"),
-        Binding("slash", "filter", "Filter", id="queue.filter", key_display="/", priority=True,
+        Binding("slash", "filter", "Filter", id="queue.filter", key_display="/",
                 tooltip="Show only jobs like state:failed kind:prune sparsity>0.2 age<1d text"),
         Binding("s", "sort", "Sort", id="queue.sort", show=False,
                 tooltip="Sort by the next column: queue, id, name, state, ended, time"),
@@ -318,8 +318,8 @@ class QueueScreen(JobActs[None]):
         table = self.query_one(JobTable)
         if (job_id := table.job_id) is not None:
             self._marks ^= {job_id}
-            table.action_cursor_down()
             await self.show_newest()
+            table.action_cursor_down()
 
     async def action_mark_all(self) -> None:
         self._fault = self._read_filter(self.query_one(FilterLine).text)  # also the last letters

@@ -38,7 +38,7 @@ class FilterLine(Vertical):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "close", "Clear the filter", id="filter.clear",
                 tooltip="Forget the filter and go back to the table"),
-        # Before the input has it: what follows in the same packet is meant for the table.
+        # With priority: the input has an Enter of its own.
         Binding("enter,down", "leave", "To the table", id="filter.leave", priority=True,
                 tooltip="Keep the filter and go to the table"),
     ]  # fmt: skip

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.coordinate import Coordinate
 from textual.geometry import Region
 from textual.message import Message
 from textual.widgets import DataTable
@@ -46,9 +45,6 @@ class JobTable(DataTable[Text]):
 
     _in_part = False
     """Whether single cells are being written."""
-
-    _drawing = False
-    """Whether it is not the person who moves the cursor."""
 
     class Chosen(Message):
         """The person moved to another job (None: there is none)."""
@@ -103,13 +99,6 @@ class JobTable(DataTable[Text]):
         self._snapshot, self._now = snapshot, now
         if not self.size.width or not snapshot.read:
             return  # not laid out yet (`on_resize` comes back here), or nothing read yet
-        self._drawing = True
-        try:
-            self._draw(snapshot, now)
-        finally:
-            self._drawing = False
-
-    def _draw(self, snapshot: Snapshot, now: float) -> None:
         self._lay_out(snapshot)
         jobs = snapshot.found.jobs if snapshot.found is not None else ()
         theme = self.app.theme
@@ -232,21 +221,15 @@ class JobTable(DataTable[Text]):
             self._wanted = key
             self.post_message(self.Chosen(self.job_id))
 
-    def watch_cursor_coordinate(self, old: Coordinate, new: Coordinate) -> None:
-        """Choose the job under the cursor at once: the next key may have come in the same packet,
-        and Textual's own message would be read behind it."""
-        super().watch_cursor_coordinate(old, new)
-        if self._drawing or not 0 <= new.row < len(self._order):
-            return
-        key = self._order[new.row]
-        if key != self._wanted:
-            self._awaited = None
-        self._choose_key(key)
-        self._tell_end(new.row)
-
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """Chosen already."""
+        """Choose the job under the cursor; not a row it only crossed while rows were refilled."""
         event.stop()
+        row = self.cursor_row
+        if 0 <= row < len(self._order) and self._order[row] == event.row_key.value:
+            if event.row_key.value != self._wanted:
+                self._awaited = None
+            self._choose_key(event.row_key.value)
+            self._tell_end(row)
 
     def _tell_end(self, row: int) -> None:
         found = self._snapshot.found if self._snapshot is not None else None

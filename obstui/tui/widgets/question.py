@@ -48,12 +48,6 @@ class _Marks(SelectionList[str]):
         if self.highlighted is None and self.option_count:
             self.highlighted = 0
 
-    def action_select(self) -> None:
-        """At once: Textual marks what is highlighted some messages later, another row by then if
-        the keys came in one go."""
-        if self.highlighted is not None:
-            self.toggle(self.get_option_at_index(self.highlighted))
-
     def render_line(self, y: int) -> Strip:
         left, button, *rest = line = list(super().render_line(y))
         row = self.scroll_offset.y + y

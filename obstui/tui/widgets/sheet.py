@@ -9,7 +9,6 @@ from typing import ClassVar
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.coordinate import Coordinate
 from textual.message import Message
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
@@ -83,7 +82,6 @@ class Sheet(DataTable[Text], inherit_bindings=False):
         self._laid: list[Head] = []
         self._drawn: dict[str, list[Text]] = {}
         self._chosen: str | None = None
-        self._drawing = False
 
     @property
     def chosen(self) -> str | None:
@@ -134,17 +132,13 @@ class Sheet(DataTable[Text], inherit_bindings=False):
         places = self._visible()
         heads = [self._heads[place] for place in places]
         drawn = {key: [row[place] for place in places] for key, row in self._cells.items()}
-        self._drawing = True
-        try:
-            with self.app.batch_update():
-                if heads != self._laid or list(drawn) != list(self._drawn):
-                    self._refill(heads, drawn)
-                else:
-                    self._update(drawn)
-            self._drawn = drawn
-            self._keep_selection()
-        finally:
-            self._drawing = False
+        with self.app.batch_update():
+            if heads != self._laid or list(drawn) != list(self._drawn):
+                self._refill(heads, drawn)
+            else:
+                self._update(drawn)
+        self._drawn = drawn
+        self._keep_selection()
 
     def _refill(self, heads: list[Head], drawn: Mapping[str, list[Text]]) -> None:
         top = self.scroll_offset.y
@@ -178,17 +172,12 @@ class Sheet(DataTable[Text], inherit_bindings=False):
             self._chosen = key
             self.post_message(self.Chosen(key))
 
-    def watch_cursor_coordinate(self, old: Coordinate, new: Coordinate) -> None:
-        """Choose the row under the cursor at once: the next key may have come in the same packet,
-        and Textual's own message would be read behind it."""
-        super().watch_cursor_coordinate(old, new)
-        keys = list(self._drawn)
-        if not self._drawing and 0 <= new.row < len(keys):
-            self._choose(keys[new.row])
-
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """Chosen already."""
+        """Choose the row under the cursor; not one it only crossed while rows were refilled."""
         event.stop()
+        keys = list(self._drawn)
+        if self.cursor_row < len(keys) and keys[self.cursor_row] == event.row_key.value:
+            self._choose(event.row_key.value)
 
     def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
         event.stop()

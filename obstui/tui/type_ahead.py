@@ -1,0 +1,72 @@
+"""Keys that come faster than they are acted upon, as a slow line delivers them: one by one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TypeVar
+
+from textual.app import App
+from textual.dom import DOMNode
+from textual.events import Event, Key, Paste
+from textual.message_pump import MessagePump
+
+PATIENCE = 0.5
+"""Seconds that a key waits for the one before it: what leaves the screen may never answer."""
+
+Result = TypeVar("Result")
+
+
+class TypeAhead(App[Result]):
+    """Gives a key on when the one before it has been acted upon.
+
+    Textual gives a key to whatever has the focus when it arrives. Of three keys in one packet the
+    second would still go to the table that the first has left.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ahead: deque[Key | Paste] = deque()
+        self._typing = False
+
+    async def on_event(self, event: Event) -> None:
+        if not isinstance(event, Key | Paste) or event.is_forwarded:
+            await super().on_event(event)
+        elif self._typing:
+            self._ahead.append(event)
+        else:
+            self._typing = True
+            target = self.focused or self.screen
+            try:
+                await super().on_event(event)
+            finally:
+                self.run_worker(self._type_on(target), group="type-ahead")
+
+    async def _type_on(self, target: DOMNode) -> None:
+        try:
+            await self._acted_upon(target)
+            while self._ahead:
+                target = self.focused or self.screen
+                await super().on_event(self._ahead.popleft())
+                await self._acted_upon(target)
+        finally:
+            self._typing = False
+
+    async def _acted_upon(self, target: DOMNode) -> None:
+        """A key climbs from its target to the app, which looks up what it is bound to; the message
+        of the widget that acts, if there is one, climbs again; then a new screen may have come."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                for _ in range(2):
+                    for node in target.ancestors_with_self:
+                        await _read(node)
+                await _read(self.screen)
+        except TimeoutError:
+            pass
+
+
+async def _read(node: MessagePump) -> None:
+    """Until the node has read what it has been sent so far."""
+    done = asyncio.Event()
+    if node.call_later(done.set):
+        await done.wait()

@@ -1,0 +1,95 @@
+"""Keys that come in one packet are acted upon one by one, each where the one before it has led."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.events import Key, Paste
+from textual.screen import Screen
+
+from obstui.tui.screens.job import JobScreen
+from obstui.tui.screens.models import ModelsScreen
+from obstui.tui.screens.new_job import NewJobScreen
+from obstui.tui.screens.queue import QueueScreen
+from obstui.tui.screens.sweeps import SweepsScreen
+from obstui.tui.snapshot import settled
+from obstui.tui.widgets.filter_line import FilterLine
+from obstui.tui.widgets.job_table import JobTable
+from obstui.tui.widgets.sheet import Sheet
+from tests.obstui import tui_store
+from tests.obstui.tui_pilot import opened, until
+
+KEYS = {"enter": "\r", "escape": None, "space": " ", "slash": "/"}
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> Iterator[tui_store.Scene]:
+    scene = tui_store.busy(tmp_path)
+    yield scene
+    scene.close()
+
+
+def burst(app: Any, *keys: str | Paste) -> None:
+    """All of them before the dashboard has seen one."""
+    for key in keys:
+        app.post_message(key if isinstance(key, Paste) else Key(key, KEYS.get(key, key)))
+
+
+def order(app: Any) -> list[int]:
+    return [int(str(key.value)) for key in app.screen_stack[0].query_one(JobTable).rows]
+
+
+async def at(pilot: Any, app: Any, screen: type[Screen[Any]]) -> None:
+    await until(pilot, lambda: type(app.screen) is screen and not app._typing)
+    await settled(app, pilot)
+
+
+async def test_there_and_back_and_on(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        table = app.screen.query_one(JobTable)
+        await pilot.press("g")
+        first = table.job_id
+        burst(app, "j", "enter", "escape", "j")
+        await until(pilot, lambda: table.job_id == order(app)[2])
+        await at(pilot, app, QueueScreen)
+        assert order(app)[0] == first
+        burst(app, "enter", "escape", "enter")
+        await at(pilot, app, JobScreen)
+        assert len(app.screen_stack) == 2
+        assert app.screen.job_id == order(app)[2]
+
+
+async def test_no_key_acts_on_a_place_that_was_left(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        burst(app, "3", "x")
+        await at(pilot, app, SweepsScreen)
+        burst(app, "1", "n", "x")
+        await at(pilot, app, NewJobScreen)
+        assert not app._notifications
+
+
+async def test_a_row_chosen_and_acted_upon(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("4")
+        await at(pilot, app, ModelsScreen)
+        sheet = app.screen.query_one(Sheet)
+        rows = [str(key.value) for key in sheet.rows]
+        burst(app, "down", "down")
+        await until(pilot, lambda: sheet.chosen == rows[2])
+
+
+async def test_pasted_text_keeps_its_place_among_the_keys(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        burst(app, "slash", Paste("state:failed"), "enter", "g")
+        await until(pilot, lambda: order(app) == [3])
+        assert app.focused is app.screen.query_one(JobTable)
+        assert app.screen.query_one(FilterLine).text == "state:failed"
+
+
+async def test_what_was_read_last_may_come_behind_the_last_screen(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, _):
+        pass
+    await app._show()
