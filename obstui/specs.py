@@ -335,6 +335,8 @@ def faults(err: ValidationError) -> list[tuple[str, str]]:
         path = [str(part) for part in item["loc"] if part not in KINDS]
         where = ".".join(path)
         what = one_line(item["msg"].removeprefix("Value error, "), limit=200)
+        if item["type"] == "missing":
+            what = "must be given"
         given = (
             ""
             if item["type"] == "missing" or not path

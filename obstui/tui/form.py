@@ -173,7 +173,12 @@ PRESETS = (
 
 def hint(field: Field, kind: str) -> str:
     """What stands in a field as long as it is empty."""
-    return str(specs.DEFAULT_PROMPTS.get(kind, "")) if field.key == "num_prompts" else field.hint
+    if field.key == "num_prompts":
+        return str(specs.DEFAULT_PROMPTS.get(kind, ""))
+    if field.key == "prompts":
+        otherwise = "the file below" if kind == "generate" else "the bundled prompts"
+        return f"one prompt a line; empty: {otherwise}"
+    return field.hint
 
 
 _OPTIONS = ("priority", "held", "window", "after", "max_runtime")
@@ -258,7 +263,7 @@ def sweep_name(kind: str, answers: Mapping[str, Any]) -> str | None:
 
 def spec_data(kind: str, answers: Mapping[str, Any]) -> dict[str, Any]:
     """The answers as `specs.parse` takes them for one job; empty ones are left out. Raises BadSpec
-    when the prompt file cannot be read."""
+    when the prompt file cannot be read or there is nothing to paint."""
     data: dict[str, Any] = {"kind": kind}
     for field in FIELDS:
         value = answers.get(field.key)
@@ -271,6 +276,8 @@ def spec_data(kind: str, answers: Mapping[str, Any]) -> dict[str, Any]:
         first = data.get("num_prompts", specs.DEFAULT_PROMPTS.get(kind))
         wanted = first if isinstance(first, int) and first > 0 else None
         data["prompts"] = read_prompts(Path(path).expanduser(), wanted).prompts
+    if kind == "generate" and "prompts" not in data:
+        raise specs.BadSpec("prompts: Write at least one, or name a file of them below.")
     return data
 
 

@@ -10,6 +10,7 @@ from textual.app import App
 from textual.dom import DOMNode
 from textual.events import Event, Key, Paste
 from textual.message_pump import MessagePump
+from textual.widgets import Input, TextArea
 
 PATIENCE = 0.5
 """Seconds that a key waits for the one before it: what leaves the screen may never answer."""
@@ -32,6 +33,9 @@ class TypeAhead(App[Result]):
     async def on_event(self, event: Event) -> None:
         if not isinstance(event, Key | Paste) or event.is_forwarded:
             await super().on_event(event)
+        elif letter := self._letter_behind_escape(event):
+            await self.on_event(Key("escape", None))
+            await self.on_event(Key(letter, letter))
         elif self._typing:
             self._ahead.append(event)
         else:
@@ -41,6 +45,14 @@ class TypeAhead(App[Result]):
                 await super().on_event(event)
             finally:
                 self.run_worker(self._type_on(target), group="type-ahead")
+
+    def _letter_behind_escape(self, event: Key | Paste) -> str | None:
+        """A terminal that reads Esc and a letter in one go, and tmux up to half a second later,
+        calls it alt and the letter; only who writes text may have meant that."""
+        if not isinstance(event, Key) or not event.key.startswith("alt+"):
+            return None
+        meant = event.key in self.active_bindings or isinstance(self.focused, Input | TextArea)
+        return None if meant else event.character
 
     async def _type_on(self, target: DOMNode) -> None:
         try:

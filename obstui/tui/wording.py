@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from obstui.store import JobView, SweepView
 
 _NEXT_STEP = {
-    "oom_gpu": "Queue it with a smaller size or fewer prompts.",
+    "oom_gpu": "It needs a smaller size or fewer prompts.",
     "oom_host": "Close other programs, or ask for less.",
     "disk_full": "Free some room on the disk first.",
-    "bad_input": "The job itself is at fault: queue a mended one.",
+    "bad_input": "The job itself is at fault.",
     "worker_lost": "The worker died; a new attempt goes on from the last checkpoint.",
     "segfault": "The job crashed; a new attempt goes on from the last checkpoint.",
-    "timeout": "Press d to queue it with a longer one.",
+    "timeout": "It needs more time.",
     "dep_failed": "A job that it builds on failed: try that one again first.",
 }
+_FAILS_AGAIN = ("oom_gpu", "bad_input", "timeout")
+"""As it is."""
 
 
 def spec_facts(job: JobView) -> str:
@@ -158,8 +160,8 @@ def next_step(job: JobView, *, readonly: bool) -> str:
     advice = _NEXT_STEP.get(job.reason or "", "")
     if readonly:
         return advice
-    keys = "" if job.reason == "timeout" else "Press r to try again, L in its screen for the log."
-    return f"{advice} {keys}".strip()
+    key = "d to queue it with changes" if job.reason in _FAILS_AGAIN else "r to try again"
+    return f"{advice} Press {key}, L in its screen for the log.".strip()
 
 
 def waiting_words(job: JobView, ahead: int, *, worker_alive: bool) -> str:

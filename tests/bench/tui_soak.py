@@ -34,8 +34,6 @@ SCRIPTS = (
 KEYS = ("j", "\r", "L", "\x1b", "5", "6", "2", "1", "g")
 """One of them every few seconds: what a person's look from time to time asks of it."""
 KEY_EVERY = 15.0
-SETTLED = 2
-"""Minutes before it counts: places are loaded when they are first seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +94,9 @@ def minutes(home: Path, count: int, seconds: float) -> Iterator[Minute]:
 
 
 def figures(seen: list[Minute]) -> list[Figure]:
-    """The last minutes against those after the first settling."""
-    settled = seen[SETTLED:] if len(seen) > 2 * SETTLED else seen
+    """The second half, its last minutes against its first: places are loaded when they are first
+    seen, and caches of drawn lines and styles are full after some twenty minutes."""
+    settled = seen[len(seen) // 2 :]
     third = max(1, len(settled) // 3)
     early, late = settled[:third], settled[-third:]
 

@@ -47,7 +47,7 @@ def test_percentages_are_shares(said: object) -> None:
         ({"kind": "prune", "budget": "ms"}, ["budget", "allocation by loss"]),
         ({"kind": "prune", "method": "magnitude", "damping": 0.05}, ["damping", "method obs"]),
         ({"kind": "prune", "method": "magnitude", "packages": 2}, ["packages", "method obs"]),
-        ({"kind": "generate"}, ["prompts", "required"]),
+        ({"kind": "generate"}, ["prompts", "must be given"]),
         ({"kind": "generate", "prompts": ["ok", "  "]}, ["prompts", "a prompt is empty"]),
         ({"kind": "compare", "variants": []}, ["variants"]),
         ({"kind": "dance"}, ["dance", "prune"]),

@@ -458,6 +458,20 @@ async def test_marked_variants_of_another_model_stay_marked(scene: tui_store.Sce
     assert again.spec["variants"] == variants
 
 
+async def test_pictures_need_a_prompt_and_the_form_says_where_from(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        area = app.screen.query_one("#answer-prompts", TextArea)
+        await until(pilot, lambda: "the bundled prompts" in str(area.placeholder))
+        app.screen.query_one("#kind", Select).value = "generate"
+        await until(pilot, lambda: "the file below" in str(area.placeholder))
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: fault(app, "prompts") != "")
+        assert fault(app, "prompts") == "Write at least one, or name a file of them below."
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+
+
 async def test_escape_leaves_the_plan_first_and_asks_before_answers_are_lost(
     scene: tui_store.Scene,
 ) -> None:
@@ -536,7 +550,11 @@ def test_what_ran_out_of_time_is_not_just_tried_again(scene: tui_store.Scene) ->
     scene.finish(scene.start(), "failed", reason="timeout")
     with Reader.open(scene.paths) as reader:
         words = wording.next_step(reader.jobs()[0], readonly=False)
-    assert words == "Press d to queue it with a longer one."
+    assert words == (
+        "It needs more time. Press d to queue it with changes, L in its screen for the log."
+    )
+    with Reader.open(scene.paths) as reader:
+        assert wording.next_step(reader.jobs()[0], readonly=True) == "It needs more time."
 
 
 async def test_keys_that_come_in_one_go_reach_the_field_they_were_meant_for(

@@ -106,7 +106,7 @@ async def test_a_failed_job_says_why_and_what_to_do(busy: tui_store.Scene) -> No
     async with opened(busy.paths, watch=3) as (app, _):
         words = shown(app, "#pane-status")
         assert "9.4 GiB more were needed" in words
-        assert "Press r to try again" in words
+        assert "Press d to queue it with changes" in words
 
 
 async def test_nothing_is_sent_while_nothing_changes(busy: tui_store.Scene) -> None:

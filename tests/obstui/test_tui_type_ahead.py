@@ -89,6 +89,22 @@ async def test_pasted_text_keeps_its_place_among_the_keys(busy: tui_store.Scene)
         assert app.screen.query_one(FilterLine).text == "state:failed"
 
 
+async def test_escape_and_a_letter_are_not_alt_and_the_letter(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("g")
+        table = app.screen.query_one(JobTable)
+        burst(app, "enter")
+        await at(pilot, app, JobScreen)
+        app.post_message(Key("alt+j", "j"))
+        await at(pilot, app, QueueScreen)
+        await until(pilot, lambda: table.job_id == order(app)[1])
+        burst(app, "slash", "n")
+        await until(pilot, lambda: app.screen.query_one(FilterLine).text == "n")
+        app.post_message(Key("alt+b", "b"))
+        await settled(app, pilot)
+        assert app.focused is app.screen.query_one("#filter-text")
+
+
 async def test_what_was_read_last_may_come_behind_the_last_screen(busy: tui_store.Scene) -> None:
     async with opened(busy.paths) as (app, _):
         pass

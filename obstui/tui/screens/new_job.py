@@ -74,7 +74,7 @@ class NewJobScreen(Screen[int]):
         self._offers: list[form.Offer] = []
         self._sending = False
         self._shown_kind = ""
-        self._began: tuple[str, dict[str, Any]] | None = None
+        self._began: dict[str, Any] | None = None
         self._contradicted: Question | None = None
         self._refusals: dict[tuple[str, str], str] = {}
 
@@ -120,7 +120,7 @@ class NewJobScreen(Screen[int]):
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
-        self._began = (self.kind, self._answers)
+        self._began = self._all_answers
 
     def _fill_first_model(self) -> None:
         """Who has never used the demo model does not begin with it."""
@@ -297,7 +297,7 @@ class NewJobScreen(Screen[int]):
         """First out of the plan; what has been written is given up only after a yes."""
         if self.has_class("-plan"):
             self.action_plan()
-        elif (self.kind, self._answers) == self._began:
+        elif self._all_answers == self._began:
             self.dismiss()
         else:
             self.app.push_screen(Confirm(_LEAVE), self._left)
@@ -317,6 +317,11 @@ class NewJobScreen(Screen[int]):
     @property
     def _answers(self) -> dict[str, Any]:
         return {question.field.key: question.answer for question in self._asked}
+
+    @property
+    def _all_answers(self) -> dict[str, Any]:
+        """Also those that other kinds of jobs ask for: to look at another kind says nothing yet."""
+        return {question.field.key: question.answer for question in self.query(Question)}
 
     def _judge_all(self) -> bool:
         """Whether nothing is wrong with any answer; else go to the first that is at fault."""

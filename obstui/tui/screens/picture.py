@@ -49,10 +49,10 @@ class PictureScreen(Screen[tuple[int, int]]):
                 tooltip="Pixels where the terminal has them, half-blocks, letters, no picture"),
         Binding("c", "compare", "Compare", id="picture.compare",
                 tooltip="Beside the pictures of the same prompt and seed by other models"),
+        Binding("e", "again", "Like it", id="picture.again",
+                tooltip="A new generation with the picture's prompt, seed and settings: the form"),
         Binding("y", "copy", "Copy path", id="picture.copy",
                 tooltip="Copy the name of the picture's file"),
-        Binding("e", "again", "Like it", id="picture.again", show=False,
-                tooltip="A new generation with the picture's prompt, seed and settings: the form"),
     ]  # fmt: skip
 
     class Told(Message, bubble=False):

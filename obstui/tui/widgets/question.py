@@ -87,8 +87,7 @@ class Question(Vertical):
             return Select(words, id=key, compact=True,
                           value=field.choices[0], allow_blank=False)  # fmt: skip
         if field.key == "prompts":
-            hint = "one prompt a line; empty: the bundled prompts"
-            area = _Lines(id=key, compact=True, tab_behavior="focus", placeholder=hint)
+            area = _Lines(id=key, compact=True, tab_behavior="focus")
             area.cursor_blink = False
             return area
         if field.key == "variant":
@@ -131,8 +130,8 @@ class Question(Vertical):
         """Stand in the form for this kind of job, or out of it, with nothing said yet."""
         self.set_class(kind not in self.field.kinds, "-other")
         self.say("")
-        for line in self.query(Input):
-            line.placeholder = form.hint(self.field, kind)
+        for widget in self.query("Input, TextArea"):
+            cast(Input | TextArea, widget).placeholder = form.hint(self.field, kind)
 
     @on(SelectionList.SelectedChanged)
     def _count(self, event: SelectionList.SelectedChanged[str]) -> None:
