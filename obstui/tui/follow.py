@@ -150,10 +150,12 @@ class Follower(threading.Thread):
             self.ask()
 
     def answered(self, snapshot: Snapshot) -> bool:
-        """Whether `snapshot` is about the job and the page that were asked for last."""
+        """Whether `snapshot` is about the job, the page and the stretch that were asked for last."""
         asked = (self._focus, self._reading)
         answered = (snapshot.focus, snapshot.reading) == asked and not self._asked
-        return answered and self._attempt in (None, snapshot.facts and snapshot.facts.attempt)
+        listed = self._listing in (None, snapshot.found and snapshot.found.listing)
+        shown = snapshot.facts and snapshot.facts.attempt
+        return answered and listed and self._attempt in (None, shown)
 
     def ask(self) -> None:
         """Read now."""

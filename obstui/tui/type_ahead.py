@@ -14,6 +14,7 @@ from textual.widgets import Input, TextArea
 
 PATIENCE = 0.5
 """Seconds that a key waits for the one before it: what leaves the screen may never answer."""
+LOOK_EVERY = 0.01
 
 Result = TypeVar("Result")
 
@@ -29,6 +30,11 @@ class TypeAhead(App[Result]):
         super().__init__()
         self._ahead: deque[Key | Paste] = deque()
         self._typing = False
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the screen shows what it has asked for."""
+        return True
 
     async def on_event(self, event: Event) -> None:
         if not isinstance(event, Key | Paste) or event.is_forwarded:
@@ -66,13 +72,18 @@ class TypeAhead(App[Result]):
 
     async def _acted_upon(self, target: DOMNode) -> None:
         """A key climbs from its target to the app, which looks up what it is bound to; the message
-        of the widget that acts, if there is one, climbs again; then a new screen may have come."""
+        of the widget that acts, if there is one, climbs again; then a new screen may have come. Who
+        has the keys now can do nothing with them before there is something to see."""
         try:
             async with asyncio.timeout(PATIENCE):
                 for _ in range(2):
                     for node in target.ancestors_with_self:
                         await _read(node)
                 await _read(self.screen)
+                if (self.focused or self.screen) is not target:
+                    while not self.up_to_date:
+                        await asyncio.sleep(LOOK_EVERY)
+                    await _read(self)
         except TimeoutError:
             pass
 

@@ -11,14 +11,13 @@ from textual.events import Key, Paste
 from textual.screen import Screen
 
 from obstui.tui.screens.job import JobScreen
-from obstui.tui.screens.models import ModelsScreen
+from obstui.tui.screens.layers import LayersScreen
 from obstui.tui.screens.new_job import NewJobScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.screens.sweeps import SweepsScreen
 from obstui.tui.snapshot import settled
 from obstui.tui.widgets.filter_line import FilterLine
 from obstui.tui.widgets.job_table import JobTable
-from obstui.tui.widgets.sheet import Sheet
 from tests.obstui import tui_store
 from tests.obstui.tui_pilot import opened, until
 
@@ -71,14 +70,15 @@ async def test_no_key_acts_on_a_place_that_was_left(busy: tui_store.Scene) -> No
         assert not app._notifications
 
 
-async def test_a_row_chosen_and_acted_upon(busy: tui_store.Scene) -> None:
+async def test_a_key_waits_for_what_the_place_before_it_has_to_read(busy: tui_store.Scene) -> None:
     async with opened(busy.paths) as (app, pilot):
-        await pilot.press("4")
-        await at(pilot, app, ModelsScreen)
-        sheet = app.screen.query_one(Sheet)
-        rows = [str(key.value) for key in sheet.rows]
-        burst(app, "down", "down")
-        await until(pilot, lambda: sheet.chosen == rows[2])
+        burst(app, "4", "j", "j", "enter")
+        await until(pilot, lambda: isinstance(app.screen, LayersScreen))
+        burst(app, "escape", "1", "slash", Paste("state:failed"), "enter", "space")
+        await until(pilot, lambda: len(app.screen.query(JobTable)) == 1)
+        table = app.screen.query_one(JobTable)
+        await until(pilot, lambda: bool(table.marks))
+        assert set(table.marks) == {3}
 
 
 async def test_pasted_text_keeps_its_place_among_the_keys(busy: tui_store.Scene) -> None:
