@@ -150,7 +150,7 @@ class Follower(threading.Thread):
             self.ask()
 
     def answered(self, snapshot: Snapshot) -> bool:
-        """Whether `snapshot` is about the job, the page and the stretch that were asked for last."""
+        """Whether `snapshot` is about the job, page and stretch that were asked for last."""
         asked = (self._focus, self._reading)
         answered = (snapshot.focus, snapshot.reading) == asked and not self._asked
         listed = self._listing in (None, snapshot.found and snapshot.found.listing)
