@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -116,7 +117,7 @@ def best_result(job: JobView) -> str:
         return f"{formats.params(int(least['params']))} {change}".rstrip()
     similar = [m["ssim"] for m in result.get("models") or () if m.get("ssim") is not None]
     if similar:
-        return f"SSIM ≤ {max(similar):.3f}"
+        return f"SSIM ≤ {math.ceil(max(similar) * 1000) / 1000:.3f}"
     steps = [row["step_ms"] for row in result.get("latency") or () if row.get("step_ms")]
     if len(steps) > 1:
         return f"{steps[0] / min(steps):.2f}x faster"
@@ -137,7 +138,8 @@ def _result_words(kind: str, result: Mapping[str, Any]) -> str:
         models = result.get("models") or ()
         worst = min((m["ssim"] for m in models if m.get("ssim") is not None), default=None)
         words = _amount(len(models), "model")
-        return words if worst is None else f"{words}, SSIM ≥ {worst:.2f}"
+        # Down, not to the nearest: 0.9996 is not at least 1.
+        return words if worst is None else f"{words}, SSIM ≥ {math.floor(worst * 1000) / 1000:.3f}"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from textual.message import Message
 
 from obstui.config import Paths
 from obstui.store import Reader
+from obstui.tui import wording
 from obstui.tui.messages import StoreRead
 from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.queue import QueueScreen
@@ -197,3 +199,12 @@ async def test_every_action_is_in_the_palette_and_in_the_help(busy: tui_store.Sc
                 assert active.binding.tooltip
         await pilot.press("question_mark")
         assert type(app.screen).__name__ == "KeysScreen"
+
+
+def test_a_bound_is_not_rounded_past_what_was_measured(busy: tui_store.Scene) -> None:
+    with Reader.open(busy.paths) as reader:
+        compared = next(job for job in reader.jobs() if job.kind == "compare" and job.result)
+    models = [{"ssim": None}, {"ssim": 0.99951}, {"ssim": 0.99962}]
+    job = dataclasses.replace(compared, result={"models": models})
+    assert wording.outcome(job) == "3 models, SSIM ≥ 0.999"
+    assert wording.best_result(job) == "SSIM ≤ 1.000"
