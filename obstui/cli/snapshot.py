@@ -54,8 +54,8 @@ def _size(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
 def snapshot(paths: Paths, screen: str, file: Path, size: tuple[int, int], theme: str) -> None:
     """Write a picture of a screen of the dashboard.
 
-    SCREEN is one of its places (queue, gallery, workers, ...) or the number of a job. Nothing is
-    changed and no worker is started.
+    SCREEN is one of its places (queue, gallery, sweeps, models, workers, report) or the number of a
+    job. Nothing is changed and no worker is started.
     """
     import asyncio
 

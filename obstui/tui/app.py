@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -74,6 +75,12 @@ def terminal_gone() -> bool:
         return bool(poll.poll(0))
     except (OSError, ValueError):
         return True
+
+
+def settle_memory() -> None:
+    """What is loaded by now stays: to look through it for garbage stops the screen each time."""
+    gc.collect()
+    gc.freeze()
 
 
 class Dashboard(TypeAhead[None]):
@@ -274,6 +281,8 @@ class Dashboard(TypeAhead[None]):
 
     async def on_store_read(self, event: StoreRead) -> None:
         before, self.snapshot = self.snapshot, event.snapshot
+        if not (before.read or self.is_headless):
+            self.call_after_refresh(settle_memory)
         self._want_worker()
         self._tell_ends(before)
         await self._show()

@@ -166,15 +166,16 @@ def next_step(job: JobView, *, readonly: bool) -> str:
     return f"{advice} Press {key}, L in its screen for the log.".strip()
 
 
-def waiting_words(job: JobView, ahead: int, *, worker_alive: bool) -> str:
+def waiting_words(job: JobView, ahead: int, *, worker_alive: bool, readonly: bool) -> str:
     """Why a job that waits is waiting."""
+    key = "" if readonly else " (key p)"
     if job.blocked:
         words = one_line(job.blocked, limit=300)
         return f"{words[:1].upper()}{words[1:]}."
     if job.state == "paused":
-        return "Paused: it goes on from its last checkpoint when resumed (key p)."
+        return f"Paused: it goes on from its last checkpoint when resumed{key}."
     if job.state == "held":
-        return "Held: it starts when resumed (key p)."
+        return f"Held: it starts when resumed{key}."
     if not worker_alive:
         return "No worker is running: it waits."
     return f"{_amount(ahead, 'job')} ahead of it." if ahead else "Next in line."

@@ -23,7 +23,7 @@ import psutil
 
 from obstui.config import Paths
 from obstui.store import Claim, Reader, Store
-from obstui.tui.app import Dashboard
+from obstui.tui.app import Dashboard, settle_memory
 from obstui.tui.snapshot import settled
 
 from ..obstui import tui_store
@@ -162,6 +162,7 @@ async def _gaps(busy: tui_store.Scene, seconds: float) -> list[float]:
     late: list[float] = []
     async with app.run_test(size=SIZE) as pilot:
         await settled(app, pilot)
+        settle_memory()  # as it does on a terminal
         with writing(busy.paths, facts=1000, progress=2, seconds=seconds + 30):
             await asyncio.sleep(2)
             end = time.monotonic() + seconds

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _SORTS = ("queue", "id", "name", "state", "finished", "time")
 _WRITING = ("new_job", "mark", "mark_all", "hold", "move")
+_OVER_JOBS = ("filter", "sort", "reverse", "columns", "mark", "mark_all", "move", "table", "end")
 
 
 class QueueScreen(JobActs[None]):
@@ -144,6 +145,7 @@ class QueueScreen(JobActs[None]):
         empty = found is not None and not found.jobs
         self.query_one("#empty", Still).show(self._empty_words(snapshot) if empty else "")
         table.display = not empty
+        self.set_class(empty and not self._terms, "-empty")
         table.marks = self._marks
         table.show(snapshot, now)
         self._land(snapshot)
@@ -197,6 +199,8 @@ class QueueScreen(JobActs[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in _WRITING and self.dashboard.readonly:
+            return False
+        if action in _OVER_JOBS and self.has_class("-empty"):
             return False
         if action == "filter":
             return not isinstance(self.focused, Input)

@@ -44,7 +44,8 @@ def status(job: JobView, snapshot: Snapshot, now: float, width: int, *, readonly
     if job.live:
         return _live(job, snapshot, now, width)
     if not job.finished:
-        words = wording.waiting_words(job, snapshot.ahead, worker_alive=snapshot.worker_alive)
+        alive = snapshot.worker_alive
+        words = wording.waiting_words(job, snapshot.ahead, worker_alive=alive, readonly=readonly)
         return Text(words, style("text"))
     return _ended(job, now, readonly=readonly)
 

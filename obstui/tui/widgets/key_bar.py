@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
+from textual.binding import ActiveBinding
 from textual.events import Resize
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
 HELP = "app.help"
 """The binding that is never left out: it leads to all the others."""
+MOVES = frozenset("jkgGhl")
+"""Whose hands know them looks for no name."""
 
 
 class KeyBar(Footer):
@@ -22,30 +25,50 @@ class KeyBar(Footer):
         super().__init__(show_command_palette=False)
 
     def compose(self) -> ComposeResult:
-        shown = {
-            binding.action: (binding, enabled, tooltip)
-            for _, binding, enabled, tooltip in reversed(self.screen.active_bindings.values())
-            if binding.show
-        }
-        keys = []
-        for binding, enabled, tooltip in reversed(shown.values()):
-            key = FooterKey(
-                binding.key, self.app.get_key_display(binding), binding.description,
-                binding.action, disabled=not enabled, tooltip=tooltip,
-            )  # fmt: skip
-            key.set_reactive(FooterKey.compact, False)
-            keys.append((key, binding.id == HELP))
-        room = self.app.size.width + 1 - sum(_width(key) for key, kept in keys if kept)
-        for key, kept in keys:
-            room -= 0 if kept else _width(key)
+        """What comes first here, then, as far as there is room, what else the screen can do; the
+        keys that do the same everywhere stand at the end."""
+        first = self._bindings_that(show=True)
+        room = self.app.size.width + 1
+        room -= sum(self._width(each) for each in first.values() if each.binding.id == HELP)
+        here: list[ActiveBinding] = []
+        everywhere: list[ActiveBinding] = []
+        for each in first.values():
+            kept = each.binding.id == HELP
+            room -= 0 if kept else self._width(each)
             if kept or room >= 0:
-                yield key
+                (everywhere if each.node is self.app else here).append(each)
+        for action, each in self._bindings_that(show=False).items():
+            ours = each.node is self.screen and bool(each.binding.id)
+            if not ours or not each.enabled or action in first or each.binding.key in MOVES:
+                continue
+            room -= self._width(each)
+            if room < 0:
+                break
+            here.append(each)
+        for each in here + everywhere:
+            yield self._key(each)
+
+    def _bindings_that(self, *, show: bool) -> dict[str, ActiveBinding]:
+        """By action, which may have more than one key: the first of them."""
+        found: dict[str, ActiveBinding] = {}
+        for each in self.screen.active_bindings.values():
+            if each.binding.show is show:
+                found.setdefault(each.binding.action, each)
+        return found
+
+    def _key(self, each: ActiveBinding) -> FooterKey:
+        binding = each.binding
+        key = FooterKey(
+            binding.key, self.app.get_key_display(binding), binding.description, binding.action,
+            disabled=not each.enabled, tooltip=each.tooltip,
+        )  # fmt: skip
+        key.set_reactive(FooterKey.compact, False)
+        return key
+
+    def _width(self, each: ActiveBinding) -> int:
+        """As `FooterKey` draws it: a space around the key, one behind the words, which the end of
+        the line may cut off."""
+        return cell_len(f" {self.app.get_key_display(each.binding)} {each.binding.description} ")
 
     def on_resize(self, event: Resize) -> None:
         self.call_after_refresh(self.recompose)
-
-
-def _width(key: FooterKey) -> int:
-    """As `FooterKey` draws it: a space around the key, one behind the words, which the end of the
-    line may cut off."""
-    return cell_len(f" {key.key_display} {key.description} ")

@@ -27,6 +27,7 @@ _GROUPS = (
     ("paused", ("paused",), "pause"),
     ("held", ("held",), "muted"),
     ("failed", ("failed", "quarantined"), "bad"),
+    ("skipped", ("skipped",), "muted"),
     ("done", ("succeeded",), "good"),
 )
 _NOISE = ("NVIDIA ", "GeForce ", "AMD ", "Intel(R) ", "(R)", "(TM)", " Processor", " CPU")
