@@ -56,6 +56,7 @@ async def test_the_map_grows_as_targets_are_solved(busy: tui_store.Scene) -> Non
         fact = tui_store.solved(found[87], (0.1, 0.2, 0.3))
         busy.store.append(claim, [("target_solved", fact)])
         await until(pilot, lambda: "88 of 210" in shown(app, "#job-legend"))
+        assert "solve 88 of 210 targets" in shown(app, "#job-status")  # though not told of it yet
 
 
 async def test_the_cursor_of_the_map_tells_a_target(busy: tui_store.Scene) -> None:

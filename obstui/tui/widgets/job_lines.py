@@ -74,6 +74,9 @@ def notes(facts: JobFacts | None) -> Text:
 def _live(job: JobView, snapshot: Snapshot, now: float, width: int) -> Text:
     progress = job.progress or {}
     facts = snapshot.facts if snapshot.facts and snapshot.facts.job_id == job.id else None
+    if facts and facts.phases and facts.phases[-1].name == progress.get("phase"):
+        # Facts are in the store at once, progress some moments later: the map must not be ahead.
+        progress = {**progress, "done": max(progress.get("done") or 0, facts.phase_done)}
     left = estimate.remaining(
         progress,
         now,
