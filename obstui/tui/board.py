@@ -287,7 +287,8 @@ def facts(row: Measured, *, on_front: bool, reseed: Reseed | None) -> Text:
         line.append(f"  made by job {row.job_id}", style("muted"))
     if row.measured_by:
         jobs = ", ".join(map(str, row.measured_by))
-        line.append(f"  measured by job {jobs}", style("muted"))
+        several = "s" if len(row.measured_by) > 1 else ""
+        line.append(f"  measured by job{several} {jobs}", style("muted"))
     if row.held_out_error is not None:
         line.append(f"  held-out error {row.held_out_error:.4f}", style("muted"))
     return line

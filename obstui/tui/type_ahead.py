@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from textual.app import App
 from textual.dom import DOMNode
@@ -12,7 +12,7 @@ from textual.events import Event, Key, Paste
 from textual.message_pump import MessagePump
 from textual.widgets import Input, TextArea
 
-PATIENCE = 0.5
+PATIENCE = 2.0
 """Seconds that a key waits for the one before it: what leaves the screen may never answer."""
 LOOK_EVERY = 0.01
 
@@ -25,6 +25,9 @@ class TypeAhead(App[Result]):
     Textual gives a key to whatever has the focus when it arrives. Of three keys in one packet the
     second would still go to the table that the first has left.
     """
+
+    KEYS_WAIT_FOR: ClassVar[frozenset[str]] = frozenset()
+    """Groups of workers that may lead to another screen, or change what is selected."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,14 +75,17 @@ class TypeAhead(App[Result]):
 
     async def _acted_upon(self, target: DOMNode) -> None:
         """A key climbs from its target to the app, which looks up what it is bound to; the message
-        of the widget that acts, if there is one, climbs again; then a new screen may have come. Who
-        has the keys now can do nothing with them before there is something to see."""
+        of the widget that acts, if there is one, climbs again; then a new screen may have come, at
+        once or when a worker is done. Who has the keys now can do nothing with them before there
+        is something to see."""
         try:
             async with asyncio.timeout(PATIENCE):
                 for _ in range(2):
                     for node in target.ancestors_with_self:
                         await _read(node)
                 await _read(self.screen)
+                while any(worker.group in self.KEYS_WAIT_FOR for worker in self.workers):
+                    await asyncio.sleep(LOOK_EVERY)
                 if (self.focused or self.screen) is not target:
                     while not self.up_to_date:
                         await asyncio.sleep(LOOK_EVERY)
