@@ -96,7 +96,7 @@ class Dashboard(TypeAhead[None]):
         (0, "-flat"), (12, "-short"), (22, "-medium"), (38, "-tall"),
     ]  # fmt: skip
     COMMAND_PALETTE_BINDING = "ctrl+p"
-    KEYS_WAIT_FOR = frozenset({"submit", "form", "acts", "models", "ab", "ask"})
+    KEYS_WAIT_FOR = frozenset({"submit", "form", "acts", "store", "models", "ab", "ask"})
     CSS = """
     .-comfortable StatusLine { padding: 0 2; }
     .-comfortable #body { padding: 1 1 0 1; }

@@ -75,6 +75,8 @@ class Snapshot:
     page: object = None
     machine: Machine = field(default_factory=Machine)
     fault: str | None = None
+    wishes: int = 0
+    """How many times somebody had asked for it when it was read."""
     read: bool = False
 
     def job(self, job_id: int | None) -> JobView | None:
@@ -108,7 +110,7 @@ class Follower(threading.Thread):
         self._app, self._paths, self._create = app, paths, create
         self._wake = threading.Event()
         self._stopped = False
-        self._asked = True
+        self._wishes, self._read_for = 1, 0
         self._focus: int | None = None
         self._attempt: int | None = None
         self._open_job = False
@@ -150,16 +152,17 @@ class Follower(threading.Thread):
             self.ask()
 
     def answered(self, snapshot: Snapshot) -> bool:
-        """Whether `snapshot` is about the job, page and stretch that were asked for last."""
-        asked = (self._focus, self._reading)
-        answered = (snapshot.focus, snapshot.reading) == asked and not self._asked
+        """Whether `snapshot` was read after the last wish, for the job, page and stretch that it
+        was about."""
+        asked = (self._focus, self._reading, self._wishes)
+        answered = (snapshot.focus, snapshot.reading, snapshot.wishes) == asked
         listed = self._listing in (None, snapshot.found and snapshot.found.listing)
         shown = snapshot.facts and snapshot.facts.attempt
         return answered and listed and self._attempt in (None, shown)
 
     def ask(self) -> None:
         """Read now."""
-        self._asked = True
+        self._wishes += 1
         self._wake.set()
 
     def stop(self) -> None:
@@ -184,7 +187,7 @@ class Follower(threading.Thread):
         from obstui.tui.writer import sentence
 
         self._close()
-        self._asked = True
+        self._read_for = 0
         return dataclasses.replace(self._sent, fault=sentence(err), read=True)
 
     def _close(self) -> None:
@@ -198,9 +201,9 @@ class Follower(threading.Thread):
         snapshot, now = self._sent, time.monotonic()
         version = reader.data_version()
         due = version != self._version and now - self._read_at >= self._gap
-        if due or self._asked:
-            self._asked, self._version, self._read_at = False, version, now
-            snapshot = self._read(reader)
+        if due or self._read_for != self._wishes:
+            self._read_for, self._version, self._read_at = self._wishes, version, now
+            snapshot = dataclasses.replace(self._read(reader), wishes=self._read_for)
         elif now - self._workers_at >= LIVENESS_EVERY:
             workers = self._read_workers(reader)
             machine = self._machine.glance(snapshot.machine, workers)

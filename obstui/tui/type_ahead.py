@@ -84,9 +84,11 @@ class TypeAhead(App[Result]):
                     for node in target.ancestors_with_self:
                         await _read(node)
                 await _read(self.screen)
+                news = (self.focused or self.screen) is not target
                 while any(worker.group in self.KEYS_WAIT_FOR for worker in self.workers):
+                    news = True
                     await asyncio.sleep(LOOK_EVERY)
-                if (self.focused or self.screen) is not target:
+                if news:
                     while not self.up_to_date:
                         await asyncio.sleep(LOOK_EVERY)
                     await _read(self)

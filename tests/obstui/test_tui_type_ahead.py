@@ -10,6 +10,7 @@ import pytest
 from textual.events import Key, Paste
 from textual.screen import Screen
 
+from obstui.config import Paths
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.layers import LayersScreen
 from obstui.tui.screens.new_job import NewJobScreen
@@ -79,6 +80,24 @@ async def test_a_key_waits_for_what_the_place_before_it_has_to_read(busy: tui_st
         table = app.screen.query_one(JobTable)
         await until(pilot, lambda: bool(table.marks))
         assert set(table.marks) == {3}
+
+
+async def test_a_key_sees_what_the_one_before_it_has_changed(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await until(pilot, lambda: order(app)[:3] == [5, 6, 7])  # 5 runs, 6 and 7 wait
+        burst(app, "g", "j", "j", "plus", "plus", "k", "enter")
+        await at(pilot, app, JobScreen)
+        assert app.screen.job_id == 5  # 7 has come before 6
+
+
+async def test_forms_that_come_in_one_go_are_all_filled(paths: Paths) -> None:
+    scene = tui_store.Scene(paths.home)
+    async with opened(scene.paths) as (app, pilot):
+        for name in ("one", "two", "three"):
+            burst(app, "n", "tab", "tab", *name, "ctrl+s")
+        await until(pilot, lambda: len(app.snapshot.jobs) == 3)
+        assert {job.name for job in app.snapshot.jobs} == {"one", "two", "three"}
+    scene.close()
 
 
 async def test_pasted_text_keeps_its_place_among_the_keys(busy: tui_store.Scene) -> None:
