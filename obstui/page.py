@@ -168,8 +168,8 @@ def data_url(path: str, side: int = PICTURE_SIDE) -> str | None:
     from PIL import Image
 
     try:
-        with Image.open(picture_files.source(path)) as opened:
-            picture = opened.convert("RGB")
+        with picture_files.opened(path) as found:
+            picture = found.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)

@@ -139,7 +139,7 @@ def _opened(path: str) -> Iterator[Image]:
     from PIL import Image
 
     try:
-        with Image.open(picture_files.source(path)) as picture:
+        with picture_files.opened(path) as picture:
             yield picture
     except FileNotFoundError:
         raise Unreadable("no picture yet") from None

@@ -174,6 +174,12 @@ def test_a_file_tells_how_it_was_made(tmp_path: Path) -> None:
         images.render(Wanted(str(tmp_path / "none.png"), "", 9, 9, "half"))
 
 
+def test_only_the_format_that_we_write_is_read(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "fax.png", "TIFF")
+    with pytest.raises(Unreadable, match="unreadable picture"):
+        images.read(str(tmp_path / "fax.png"))
+
+
 def test_a_picture_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
     path = tmp_path / "p.png"
     wanted = Wanted(str(path), "", 8, 4, "half")
