@@ -17,6 +17,9 @@ MIN_ELAPSED = 3.0
 
 MIN_UNITS = 2
 
+_GROWING = frozenset({"calibrate", "step", "picture"})
+"""The phase, and the units of the phases, whose number the person chooses."""
+
 
 @dataclass(frozen=True, slots=True)
 class PhaseRun:
@@ -56,6 +59,21 @@ def unit_seconds(runs: Sequence[PhaseRun], finished_at: float) -> dict[str, floa
         if units > 0 and end > run.at:
             costs.setdefault(run.name, []).append((end - run.at) / units)
     return {name: median(values) for name, values in costs.items()}
+
+
+def parted(
+    phases: Sequence[tuple[float, Mapping[str, Any]]], began: float, ended: float
+) -> tuple[float, float]:
+    """The seconds of one finished attempt beside its calibration or painting, and those that all of
+    that would have taken. From the (time, payload) of its `phase` events, oldest first."""
+    growing = whole = 0.0
+    ends = [at for at, _ in phases[1:]] + [ended]
+    for (at, phase), end in zip(phases, ends, strict=True):
+        total, done = int(phase.get("total") or 0), int(phase.get("done") or 0)
+        if phase.get("name") in _GROWING or phase.get("unit") in _GROWING:
+            growing += end - at
+            whole += (end - at) * total / (total - done) if done < total else 0.0
+    return ended - began - growing, whole
 
 
 def typical(histories: Iterable[Mapping[str, float]]) -> dict[str, float]:

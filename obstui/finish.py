@@ -7,6 +7,7 @@ queue is played through many times with other draws, its dependencies, windows a
 from __future__ import annotations
 
 import heapq
+import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,13 @@ _TRIALS, _TRIALS_OF_A_LONG_QUEUE, _LONG = 100, 30, 200
 _SPREAD = 0.15
 """Standard deviation of log(time) on top of the draws: one earlier job does not make two alike."""
 
-Rates = Mapping[tuple[Any, ...], Sequence[float]]
+Drawn = dict[int, tuple[float, float]]
+"""By job: seconds whatever there is to do, and of its forward passes."""
+
+_OF_THE_SOLVER = frozenset({"name", "sparsity", "damping", "allocate", "budget", "held_out"})
+
+Prices = Mapping[tuple[Any, ...], Sequence[tuple[float, float]]]
+"""Seconds whatever there is to do, and for each unit of work, by what jobs are comparable with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +62,25 @@ def work(spec: Mapping[str, Any]) -> float:
     return float(steps * pictures * models)
 
 
-def rates(history: Iterable[PastRun]) -> Rates:
-    """Seconds per unit of work of earlier jobs, by what they are comparable with."""
-    found: dict[tuple[Any, ...], list[float]] = {}
+def calibration(spec: Mapping[str, Any]) -> str | None:
+    """Tells the prunes that gather the same Hessians, which the first of them leaves for the
+    others; None for a job that leaves none."""
+    if spec.get("kind") != "prune" or spec.get("method") != "obs" or spec.get("packages") != 1:
+        return None
+    return json.dumps({key: value for key, value in spec.items() if key not in _OF_THE_SOLVER})
+
+
+def prices(history: Iterable[PastRun]) -> Prices:
+    """What earlier jobs tell."""
+    found: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
     for run in history:
-        for key in _keys(run.spec):
-            found.setdefault(key, []).append(run.seconds / work(run.spec))
+        if (price := run.price(work(run.spec))) is not None:
+            for key in _keys(run.spec):
+                found.setdefault(key, []).append(price)
     return found
 
 
-def _samples(spec: Mapping[str, Any], known: Rates) -> Sequence[float]:
+def _samples(spec: Mapping[str, Any], known: Prices) -> Sequence[tuple[float, float]]:
     return next((known[key] for key in _keys(spec) if key in known), ())
 
 
@@ -82,15 +98,14 @@ def queue_finish(
     runnable = _runnable(live, queued, needs)
     jobs = [*live, *runnable]
     waiting = len(queued) - len(runnable)
-    known = rates(history)
+    known = prices(history)
     unknown = sum(not _samples(job.spec, known) for job in jobs)
     if not jobs or unknown == len(jobs):
         return Finish(len(jobs), unknown, waiting)
     draw = random.Random(0)  # the same question gets the same answer
     trials = _TRIALS if len(jobs) <= _LONG else _TRIALS_OF_A_LONG_QUEUE
     ends = sorted(
-        _play(live, runnable, needs, _durations(jobs, known, draw), now, devices)
-        for _ in range(trials)
+        _play(live, runnable, needs, _drawn(jobs, known, draw), now, devices) for _ in range(trials)
     )
     return Finish(len(jobs), unknown, waiting, ends[trials // 2], ends[trials * 9 // 10])
 
@@ -107,29 +122,41 @@ def _runnable(
     return [job for job in queued if job.id in reachable]
 
 
-def _durations(jobs: Sequence[JobView], known: Rates, draw: random.Random) -> dict[int, float]:
-    return {
-        job.id: draw.choice(samples) * work(job.spec) * draw.lognormvariate(0, _SPREAD)
-        if (samples := _samples(job.spec, known))
-        else 0.0
-        for job in jobs
-    }
+def _drawn(jobs: Sequence[JobView], known: Prices, draw: random.Random) -> Drawn:
+    """What the jobs take in one play, the live ones first. Who comes after another with the same
+    calibration finds it on the disk."""
+    drawn: Drawn = {}
+    calibrated: set[str] = set()
+    for job in jobs:
+        drawn[job.id] = 0.0, 0.0
+        if samples := _samples(job.spec, known):
+            steady, rate = draw.choice(samples)
+            spread = draw.lognormvariate(0, _SPREAD)
+            shared = calibration(job.spec)
+            again = shared is not None and shared in calibrated
+            calibrated |= {shared} if shared is not None else set()
+            drawn[job.id] = steady * spread, 0.0 if again else rate * work(job.spec) * spread
+    return drawn
 
 
 def _play(
     live: Sequence[JobView],
     queued: Sequence[JobView],
     needs: Mapping[int, Sequence[int]],
-    durations: Mapping[int, float],
+    drawn: Drawn,
     now: float,
     devices: int,
 ) -> float:
     """The end of one play: every device takes the first job that can start."""
     ended: dict[int, float] = {}
     for job in live:
-        left = durations[job.id] - (now - (job.started_at or now))
-        at_least = remaining(job.progress, now).seconds or 0.0
-        ended[job.id] = _run(job.window, now, max(left, at_least, 0.0))
+        steady, growing = drawn[job.id]
+        own = remaining(job.progress, now)
+        if own.seconds is None:
+            left = max(0.0, steady + growing - (now - (job.started_at or now)))
+        else:
+            left = own.seconds + (steady if own.at_least else 0.0)
+        ended[job.id] = _run(job.window, now, left)
     free = sorted([ended[job.id] for job in live] + [now] * (devices - len(live)))[-devices:]
     free = free or [now]
     heapq.heapify(free)
@@ -145,7 +172,7 @@ def _play(
                     break
         when, n = min(ready)
         at, job = max(at, when), waiting.pop(n)
-        ended[job.id] = _run(job.window, at, durations[job.id])
+        ended[job.id] = _run(job.window, at, sum(drawn[job.id]))
         heapq.heappush(free, ended[job.id])
     return max(ended.values(), default=now)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +24,9 @@ class Measured:
     """One model. `base` names the dense model it was made from and `model` the variant, or
     "dense". Sizes are the UNet's weights in bytes as they lie on disk; `step_ms` and `image_s` are
     medians of a bench, or a comparison's seconds an image; None is not measured. `job_id` made the
-    model, `measured_by` are the jobs that measured it."""
+    model, `measured_by` are the jobs that measured it. `apart`: its pictures were compared with
+    other prompts, seeds or settings than those of the others of its base, which their figures must
+    not be held against."""
 
     base: str
     model: str
@@ -44,6 +47,7 @@ class Measured:
     step_ms: float | None = None
     image_s: float | None = None
     measured_by: tuple[int, ...] = ()
+    apart: bool = False
 
     @property
     def dense(self) -> bool:
@@ -80,6 +84,10 @@ class Metric:
     scale: float = 1.0
     log: bool = False
 
+    def among(self, rows: Iterable[Measured]) -> list[Measured]:
+        """Those of `rows` whose figures can be held against each other."""
+        return [row for row in rows if not (row.apart and self.key in _COMPARED)]
+
     def of(self, row: Measured) -> float | None:
         """In the label's unit."""
         value = getattr(row, self.key)
@@ -91,9 +99,11 @@ class Metric:
         return None if value is None else float(value) / self.scale
 
     def text(self, row: Measured) -> str:
-        """The figure as a table shows it; a dash where it was not measured."""
+        """The figure as a table shows it; a dash where it was not measured, a star where it cannot
+        be held against the others."""
         value = self.of(row)
-        return "–" if value is None else self.words(value)
+        star = "*" if row.apart and self.key in _COMPARED else ""
+        return "–" if value is None else f"{self.words(value)}{star}"
 
 
 def _digits(form: str) -> Callable[[float], str]:
@@ -121,6 +131,7 @@ QUALITIES = (
 METRICS = COSTS + QUALITIES
 
 _COMPARED = ("psnr", "ssim", "latent_distance", "attributes", "clip")
+"""What only comparisons measure, under conditions of their own."""
 
 
 def measured(jobs: Iterable[JobView]) -> tuple[Measured, ...]:
@@ -134,15 +145,45 @@ def measured(jobs: Iterable[JobView]) -> tuple[Measured, ...]:
             row = _made(job, made)
             rows[row.base, row.model] = row
     bases = {row.model: row.base for row in rows.values()}
-    for key, read in (("models", _compared), ("latency", _timed)):
-        for job in done:
+    yardsticks = _yardsticks(done)
+    # What was compared otherwise comes first: the yardstick's own figures then replace it.
+    compared = sorted(done, key=lambda job: yardsticks.get(_base(job)) == _conditions(job))
+    for key, read, jobs_ in (("models", _compared, compared), ("latency", _timed, done)):
+        for job in jobs_:
             for found in (job.result or {}).get(key) or ():
                 name = str(found.get("model"))
-                base = bases.get(name) or str(job.spec.get("model", ""))
+                base = bases.get(name) or _base(job)
                 row = rows.get((base, name)) or _bare(base, name, found)
-                known = dict.fromkeys((*row.measured_by, job.id))
-                rows[base, name] = replace(row, measured_by=tuple(known), **read(found))
+                known = tuple(dict.fromkeys((*row.measured_by, job.id)))
+                apart = row.apart
+                if key == "models":
+                    apart = yardsticks.get(base) != _conditions(job)
+                    forgotten: dict[str, Any] = dict.fromkeys(_COMPARED)
+                    row = row if apart == row.apart else replace(row, **forgotten)
+                rows[base, name] = replace(row, measured_by=known, apart=apart, **read(found))
     return tuple(sorted(rows.values(), key=lambda row: (row.base, not row.dense, -row.params)))
+
+
+def _base(job: JobView) -> str:
+    return str(job.spec.get("model", ""))
+
+
+def _conditions(job: JobView) -> str:
+    """Under which a comparison painted: equal ones can be held against each other."""
+    return json.dumps({k: v for k, v in job.spec.items() if k not in ("name", "variants")})
+
+
+def _yardsticks(done: Iterable[JobView]) -> dict[str, str]:
+    """By base, the conditions under which most models were compared; of several the newest."""
+    models: dict[str, dict[str, set[str]]] = {}
+    for job in done:
+        for found in (job.result or {}).get("models") or ():
+            groups = models.setdefault(_base(job), {})
+            groups.setdefault(_conditions(job), set()).add(str(found.get("model")))
+    return {
+        base: max(reversed(groups), key=lambda conditions: len(groups[conditions]))
+        for base, groups in models.items()
+    }
 
 
 def reseed_of(job: JobView) -> Reseed | None:
@@ -159,9 +200,12 @@ def reseed_of(job: JobView) -> Reseed | None:
 
 
 def reseeds(jobs: Iterable[JobView]) -> dict[str, Reseed]:
-    """By the base model, as the newest comparison that succeeded has measured it."""
+    """By the base model, as the newest of the comparisons has measured it that can be held against
+    each other."""
     done = sorted((job for job in jobs if job.state == "succeeded"), key=lambda job: job.id)
-    known = ((str(job.spec.get("model", "")), reseed_of(job)) for job in done)
+    yardsticks = _yardsticks(done)
+    alike = (job for job in done if yardsticks.get(_base(job)) == _conditions(job))
+    known = ((_base(job), reseed_of(job)) for job in alike)
     return {base: reseed for base, reseed in known if reseed is not None}
 
 
@@ -209,7 +253,7 @@ def front(rows: Sequence[Measured], cost: Metric, quality: Metric) -> frozenset[
     and so is the dense one, which everything is measured against."""
     places = [
         (row, row_cost * -cost.better, row_quality * quality.better)
-        for row in rows
+        for row in cost.among(quality.among(rows))
         if not row.dense
         and (row_cost := cost.of(row)) is not None
         and (row_quality := quality.of(row)) is not None
@@ -232,11 +276,13 @@ def as_csv(rows: Sequence[Measured]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = ("base", "model", "method", "sparsity", "held_out_error")
-    writer.writerow([*names, *(metric.key for metric in METRICS)])
+    writer.writerow([*names, *(metric.key for metric in METRICS), "measured_by", "apart"])
     for row in rows:
         figures = [getattr(row, metric.key) for metric in METRICS]
         named = [_cell(getattr(row, name)) for name in names]
-        writer.writerow([*named, *("" if value is None else value for value in figures)])
+        jobs = " ".join(map(str, row.measured_by))
+        known = ["" if value is None else value for value in figures]
+        writer.writerow([*named, *known, jobs, int(row.apart)])
     return text.getvalue()
 
 
@@ -249,14 +295,15 @@ def _cell(value: Any) -> Any:
 
 
 def as_markdown(rows: Sequence[Measured]) -> str:
-    """A table of the figures that at least one row has."""
+    """A table of the figures that at least one row has; a star marks those of rows apart."""
     shown = [metric for metric in METRICS if any(metric.of(row) is not None for row in rows)]
     head = ["model", "method", "sparsity", *(metric.label for metric in shown)]
     lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
     for row in rows:
         name = row.base if row.dense else f"{row.base} {row.model}"
         share = f"{row.sparsity * 100:g}%"
-        lines.append([_escaped(name), _escaped(row.method), share, *(m.text(row) for m in shown)])
+        figures = (_escaped(metric.text(row)) for metric in shown)
+        lines.append([_escaped(name), _escaped(row.method), share, *figures])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

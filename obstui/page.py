@@ -130,7 +130,7 @@ def _chart(
     best = front(rows, cost, quality)
     dots = [
         Dot(x, y, row.model, _group(row), (row.base, row.model) in best)
-        for row in rows
+        for row in cost.among(quality.among(rows))
         if not row.dense and (x := cost.of(row)) is not None and (y := quality.of(row)) is not None
     ]
     if len(dots) < 2:

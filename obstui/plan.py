@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from core import demo, memory
 from core.architecture import TargetShape, positions
@@ -35,13 +35,14 @@ from obstui.specs import (
 from obstui.text import one_line
 
 if TYPE_CHECKING:
-    from obstui.store import JobView
+    from obstui.store import PastRun
 
 Spec = PruneSpec | GenerateSpec | CompareSpec | BenchSpec
 """The jobs that can be planned: those that run a pipeline (`specs.PipelineSpec`)."""
 
 HISTORY_JOBS = 5
 _HALF = 2  # bytes
+_HESSIANS, _TRAJECTORIES = "Hessians, kept for later jobs", "trajectories"
 _LATENT_CHANNELS = 4
 _SDXL_BASE = "/stable-diffusion-xl-base-1.0"
 
@@ -72,10 +73,16 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """Seconds, from so many jobs of the same kind, model, size and device on this machine."""
+    """Seconds that do not depend on the number of forward passes, and those that do, from so many
+    jobs of the same kind, model, size and device on this machine."""
 
-    seconds: float
+    steady: float
+    growing: float
     jobs: int
+
+    @property
+    def seconds(self) -> float:
+        return self.steady + self.growing
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,11 @@ class Plan:
     choice: Choice
     disk: dict[str, int]
     assumed: bool
+
+    @property
+    def shared_disk(self) -> int:
+        """Bytes that jobs with the same calibration need only once."""
+        return sum(self.disk.get(name, 0) for name in (_HESSIANS, _TRAJECTORIES))
 
 
 def make(spec: JobSpec, vram: float | None = None) -> Plan:
@@ -140,22 +152,29 @@ def check_tokens(spec: JobSpec) -> None:
         )
 
 
-def past(jobs: Iterable[JobView], plan: Plan) -> Duration | None:
+def past(runs: Iterable[PastRun], plan: Plan) -> Duration | None:
     """What finished jobs of the same kind, model and size say about a plan's time, newest first.
 
-    Their seconds for each sample of a forward pass, the median of the newest few on the newest
-    one's device. None when there is no such job: nothing is invented.
+    The medians, over the newest few on the newest one's device, of the seconds that do not depend
+    on the number of forward passes and of those for each. None when there is no such job: nothing
+    is invented.
     """
-    rates: list[float] = []
+    known: list[tuple[float, float]] = []
     device = None
-    for job in jobs:
-        spec = _like(job, plan.spec)
-        if spec is None or job.started_at is None or job.finished_at is None:
+    usual = defaults(plan.spec.model).size or _model(plan.spec.model)[0].size
+    for run in runs:
+        spec = _like(run.spec, plan.spec, usual)
+        price = run.price(_samples(spec)) if spec is not None else None
+        if price is None:
             continue
-        device = device or job.device
-        if job.device == device and len(rates) < HISTORY_JOBS:
-            rates.append((job.finished_at - job.started_at) / _samples(spec))
-    return Duration(median(rates) * _samples(plan.spec), len(rates)) if rates else None
+        device = device or run.device
+        if run.device == device and len(known) < HISTORY_JOBS:
+            known.append(price)
+    if not known:
+        return None
+    steady = median(steady for steady, _ in known)
+    growing = median(rate for _, rate in known) * _samples(plan.spec)
+    return Duration(steady, growing, len(known))
 
 
 def _make(spec: Spec, vram: float | None) -> Plan:
@@ -288,9 +307,9 @@ def _prune_disk(
         for target in targets
     )
     if spec.method == "obs":
-        disk["Hessians, kept for later jobs"] = memory.hessian_bytes(targets)
+        disk[_HESSIANS] = memory.hessian_bytes(targets)
         state = _LATENT_CHANNELS * latent * latent * _HALF
-        disk["trajectories"] = _samples(spec) * state
+        disk[_TRAJECTORIES] = _samples(spec) * state
     return disk
 
 
@@ -299,17 +318,18 @@ def _picture_bytes(size: int, latent: int) -> int:
     return 3 * size * size + _LATENT_CHANNELS * latent * latent * _HALF
 
 
-def _like(job: JobView, spec: Spec) -> Spec | None:
-    """The spec of a finished job whose time tells about `spec`; None if it tells nothing."""
-    if job.state != "succeeded" or job.attempt != 1 or job.kind != spec.kind:
+def _like(theirs: dict[str, Any], spec: Spec, usual: int) -> Spec | None:
+    """The spec of a finished job if its time tells about `spec`; who names no size means `usual`
+    pixels."""
+    if theirs.get("kind") != spec.kind:
         return None
     try:
-        theirs = parse(job.spec)
+        known = parse(theirs)
     except BadSpec:  # of another version
         return None
-    same = ["model", "size"]
+    same = ["model"]
     if isinstance(spec, PruneSpec):
         same += ["method", "packages", "allocate"]
-    if not isinstance(theirs, PipelineSpec):
+    if not isinstance(known, PipelineSpec) or (known.size or usual) != (spec.size or usual):
         return None
-    return theirs if all(getattr(theirs, name) == getattr(spec, name) for name in same) else None
+    return known if all(getattr(known, name) == getattr(spec, name) for name in same) else None

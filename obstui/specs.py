@@ -193,17 +193,22 @@ class PruneSpec(PipelineSpec):
         return self
 
     @property
-    def title(self) -> str:
-        levels = ", ".join(percent(s) for s in self.sparsity)
+    def way(self) -> str:
+        """The method, and what of its settings is not usual."""
         weights = self.timestep_weights
         ways = [
-            f"{self.method}",
+            self.method,
             f"loss/{self.budget}" if self.allocate == "loss" else "",
             f"{self.packages} packages" if self.packages > 1 else "",
             f"damping {self.damping:g}" if self.damping != DEFAULT_DAMPING else "",
             f"weights {weights}" if weights != DEFAULT_WEIGHTS else "",
         ]
-        return f"{short_model(self.model)} to {levels} % by {', '.join(filter(None, ways))}"
+        return ", ".join(filter(None, ways))
+
+    @property
+    def title(self) -> str:
+        levels = ", ".join(percent(s) for s in self.sparsity)
+        return f"{short_model(self.model)} to {levels} % by {self.way}"
 
 
 class GenerateSpec(PipelineSpec):

@@ -108,7 +108,7 @@ def cli(ctx: click.Context, /, db: str | None, debug: bool, readonly: bool, **_:
     """
     from obstui.config import Paths
 
-    if readonly and ctx.invoked_subcommand:
+    if readonly and ctx.invoked_subcommand not in (None, "snapshot"):  # which changes nothing
         raise click.UsageError("--readonly is for the dashboard: leave it out, or the command.")
     ctx.obj = Paths.resolve(db)
     if ctx.invoked_subcommand is None:

@@ -197,7 +197,7 @@ def rm(paths: Paths, name: str, yes: bool) -> None:
         named_by = known.dependants(reader, name, str(folder))
         if named_by.unfinished:
             needed = _those(named_by.unfinished, "needs", "need")
-            raise Refused(f"{needed} {name}: cancel what shall not run, or wait for it.")
+            raise Refused(f"{needed} {name}: cancel, or let it finish first.")
         if not yes:
             if not sys.stdin.isatty():
                 raise click.UsageError(

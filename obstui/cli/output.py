@@ -99,9 +99,8 @@ def duration(seconds: float) -> str:
 
 def took(job: JobView) -> str:
     """How long the job has run so far, or ran."""
-    if job.started_at is None:
-        return ""
-    return duration((job.finished_at or time.time()) - job.started_at)
+    seconds = job.seconds(time.time())
+    return "" if seconds is None else duration(seconds)
 
 
 def count(number: int) -> str:

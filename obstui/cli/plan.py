@@ -93,7 +93,7 @@ def _time(paths: Paths, found: Plan) -> Duration | None:
 
     reader = Reader.open(paths)
     try:
-        return plans.past(reader.jobs(), found)
+        return plans.past(reader.past_runs(), found)
     finally:
         reader.close()
 
@@ -119,7 +119,7 @@ def _as_dict(found: Plan, time: Duration | None) -> dict[str, Any]:
             "phases": [asdict(moment) | {"total": moment.total} for moment in forecast.moments],
         },
         "disk_bytes": found.disk,
-        "time": asdict(time) if time else None,
+        "time": {"seconds": time.seconds, **asdict(time)} if time else None,
     }
 
 

@@ -204,7 +204,8 @@ def _cost(found: Report) -> list[str]:
              for device, seconds in sorted(found.device_seconds.items())]  # fmt: skip
     return [
         ", ".join(hours) or "no device time",
-        f"{output.size(found.disk_bytes)} by these jobs, {output.size(found.all_bytes)} in all",
+        f"{output.size(found.disk_bytes)} by these jobs; "
+        f"{output.size(found.all_bytes)} in the state folder",
     ]
 
 

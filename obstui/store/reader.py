@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Connection, Row, String, case, cast, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, String, and_, case, cast, func, or_, select
 
 from obstui.config import Paths
+from obstui.estimate import parted
 from obstui.store.connection import Access, bring_up_to_date, reader_engine
 from obstui.store.images import ImageFilter, ImageView, read_images
 from obstui.store.search import Found, Listing, Term, condition, order
@@ -289,10 +290,10 @@ class Reader(Access):
             return view_jobs(conn, conn.execute(query).all(), self.paths, self._clock())
 
     def past_runs(self, limit: int = 300) -> list[PastRun]:
-        """The jobs that succeeded last, and what they took."""
+        """The jobs that succeeded last, the newest first, and what they took."""
         took = func.sum(attempts.c.finished_at - attempts.c.started_at)
         query = (
-            select(jobs.c.spec, took.label("seconds"))
+            select(jobs, took.label("seconds"))
             .join(attempts, attempts.c.job_id == jobs.c.id)
             .where(jobs.c.state == "succeeded")
             .group_by(jobs.c.id)
@@ -300,8 +301,9 @@ class Reader(Access):
             .limit(limit)
         )
         with self._read() as conn:
-            rows = conn.execute(query).all()
-        return [PastRun(row.spec, row.seconds) for row in rows if row.seconds and row.seconds > 0]
+            rows = [row for row in conn.execute(query) if row.seconds and row.seconds > 0]
+            phases = _phases(conn, [row.id for row in rows])
+        return [_past_run(row, phases.get(row.id, [])) for row in rows]
 
     def device_seconds(self, since: float, now: float) -> dict[str, float]:
         """How long attempts ran on each device since a time."""
@@ -327,10 +329,10 @@ class Reader(Access):
             return _workers(conn, self.paths)
 
 
-def _among(ids: Collection[int]) -> ColumnElement[bool]:
+def _among(ids: Collection[int], column: ColumnElement[int] = jobs.c.id) -> ColumnElement[bool]:
     # One parameter, however many they are.
     named = func.json_each(json.dumps(list(ids))).table_valued("value")
-    return jobs.c.id.in_(select(named.c.value))
+    return column.in_(select(named.c.value))
 
 
 def held(lock: Path) -> bool:
@@ -438,8 +440,48 @@ def view_jobs(
             return f"outside its time window {row.window}: starts at {opens}"
         return nobody
 
-    columns = [name for name in JobView.__dataclass_fields__ if name != "blocked"]
+    columns = [name for name in JobView.__dataclass_fields__ if name not in ("blocked", "ran")]
+    ran = _ran(conn, rows)
     return [
-        JobView(**{name: row._mapping[name] for name in columns}, blocked=blocked(row))
+        JobView(
+            **{name: row._mapping[name] for name in columns}, blocked=blocked(row), ran=ran[row.id]
+        )
         for row in rows
     ]
+
+
+def _phases(conn: Connection, ids: list[int]) -> dict[int, list[tuple[float, dict[str, Any]]]]:
+    """The times and payloads of the phases of each job's newest attempt."""
+    query = (
+        select(events.c.job_id, events.c.at, events.c.payload)
+        .join(jobs, and_(jobs.c.id == events.c.job_id, jobs.c.attempt == events.c.attempt))
+        .where(_among(ids), events.c.kind == "phase")
+        .order_by(events.c.id)
+    )
+    found: dict[int, list[tuple[float, dict[str, Any]]]] = {}
+    for row in conn.execute(query):
+        found.setdefault(row.job_id, []).append((row.at, row.payload))
+    return found
+
+
+def _past_run(row: Row[Any], phases: list[tuple[float, dict[str, Any]]]) -> PastRun:
+    run = PastRun(row.spec, row.seconds, row.device)
+    if not phases:
+        return run
+    steady, growing = parted(phases, row.started_at, row.finished_at)
+    return replace(run, steady=steady, growing=growing)
+
+
+def _ran(conn: Connection, rows: Sequence[Row[Any]]) -> dict[int, float]:
+    """Seconds of every job's closed attempts; of most there is one, whose times the job has."""
+    ran = {
+        row.id: row.finished_at - row.started_at if row.finished_at and row.started_at else 0.0
+        for row in rows
+    }
+    if several := [row.id for row in rows if row.attempt > (row.finished_at is not None)]:
+        took = func.sum(attempts.c.finished_at - attempts.c.started_at)
+        closed = select(attempts.c.job_id, took).where(
+            _among(several, attempts.c.job_id), attempts.c.finished_at.is_not(None)
+        )
+        ran |= conn.execute(closed.group_by(attempts.c.job_id)).tuples().all()
+    return ran

@@ -26,7 +26,6 @@ from obstui.store.transitions import (
     BROKEN,
     JobRow,
     broken_parents,
-    depended_on,
     find,
     move,
     record,
@@ -51,13 +50,16 @@ class Requests(Access):
                 move(conn, job, "cancelled", who="user", now=now, reason="user")
             return self._view(conn, job_id)
 
-    def pause(self, job_id: int) -> JobView:
+    def pause(self, job_id: int, *, begun: bool = True) -> JobView:
         """Hold a queued job, or have a live one save its work and free the device. Pausing what is
-        paused changes nothing. Raises NotFound; Refused when it is over or being cancelled."""
+        paused changes nothing. Raises NotFound; Refused when it is over or being cancelled, and,
+        unless those that have `begun` are meant, too, when it is live."""
         with self._write() as conn:
             job, now = find(conn, job_id), self._clock()
             if job.state == "queued":
                 move(conn, job, "held", who="user", now=now, reason="user")
+            elif job.state in LIVE and not begun:
+                raise Refused(f"Job {job_id} has begun.")
             elif job.state in LIVE and job.desired == "run":
                 wish(conn, job, "pause", who="user", now=now)
             elif job.state in TERMINAL:
@@ -158,7 +160,7 @@ class Requests(Access):
         broken = broken_parents(conn, job.id)
         if broken:
             mend = "queue it anew" if broken[0].endswith("removed") else "retry that first"
-            raise Refused(f"Job {job.id} needs the result of {broken[0]}: {mend}.")
+            raise Refused(f"Job {job.id} cannot start, for {broken[0]}: {mend}.")
         fresh: dict[str, Any] = {"not_before": None, "losses": 0, "reboots": 0, "error": None}
         if job.state in BROKEN:
             fresh |= {"started_at": None, "progress": None, "result": None}
@@ -246,8 +248,12 @@ class Requests(Access):
             job = find(conn, job_id)
             if job.state in LIVE:
                 raise Refused(f"Job {job_id} is {job.state}: cancel it first.")
-            if depended_on(conn, job_id):
-                raise Refused(f"Job {job_id} is needed by an unfinished job: cancel that first.")
+            if children := _unfinished_children(conn, job_id):
+                child = children[0]
+                raise Refused(
+                    f"Job {job_id} is needed by job {child.id}, which is {child.state}: "
+                    "cancel that first."
+                )
             view = self._view(conn, job_id)
             conn.execute(delete(jobs).where(jobs.c.id == job_id))
             left = select(jobs.c.sweep_id).where(jobs.c.sweep_id == job.sweep_id)

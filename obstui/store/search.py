@@ -15,14 +15,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, Text, and_, case, exists, func, literal, not_, or_, select
 
 from obstui.store.errors import BadFilter
-from obstui.store.tables import jobs
+from obstui.store.tables import attempts, jobs
 from obstui.store.views import LIVE, STATES, TERMINAL, WAITING, JobView
 
 LONGEST = 1000
 """Characters of a filter."""
 MOST_WORDS = 40
 
-_GROUPS: Mapping[str, tuple[str, ...]] = {"live": LIVE, "waiting": WAITING, "finished": TERMINAL}
+_GROUPS: Mapping[str, tuple[str, ...]] = {
+    "live": LIVE, "waiting": WAITING, "finished": TERMINAL, "done": ("succeeded",),
+}  # fmt: skip
 _KINDS = ("prune", "generate", "compare", "bench", "export", "import")
 _WORD = re.compile(
     r"\s*(?P<no>-?)(?:(?P<field>[A-Za-z]+)(?P<op>:|<=|>=|=|<|>))?"
@@ -162,6 +164,9 @@ _FIELDS: Mapping[str, _Field] = {
     "sweep": _Field("sweep:3", _number, ordered=True),
     "priority": _Field("priority>=2", _number, ordered=True),
     "sparsity": _Field("sparsity>0.2", _share, ordered=True),
+    "damping": _Field("damping:0.01", _number, ordered=True),
+    "seed": _Field("seed:7", _number, ordered=True),
+    "steps": _Field("steps<20", _number, ordered=True),
     "age": _Field("age<1d", _span, ordered=True),
     "took": _Field("took>30m", _span, ordered=True),
 }
@@ -210,8 +215,9 @@ def _holds(term: Term, value: Any, now: float) -> _Condition:
         case "age":
             return _compare(now - jobs.c.created_at, term.compare, value)
         case "took":
-            took = func.coalesce(jobs.c.finished_at, now) - jobs.c.started_at
-            return _compare(took, term.compare, value)
+            return _compare(_took(now), term.compare, value)
+        case "damping" | "seed" | "steps":
+            return _compare(_spec(f"$.{term.field}"), term.compare, value)
     column = {"id": jobs.c.id, "sweep": jobs.c.sweep_id, "priority": jobs.c.priority}[term.field]
     return _compare(column, term.compare, value)
 
@@ -290,9 +296,17 @@ _NEXT_OF_GROUP = case(
 )
 
 
+def _took(now: float) -> ColumnElement[Any]:
+    """Seconds that a job's attempts have run, as `JobView.seconds`."""
+    spans = func.sum(func.coalesce(attempts.c.finished_at, now) - attempts.c.started_at)
+    all_of_them = select(spans).where(attempts.c.job_id == jobs.c.id).scalar_subquery()
+    once = and_(jobs.c.attempt == 1, jobs.c.finished_at.is_not(None))
+    return case((once, jobs.c.finished_at - jobs.c.started_at), else_=all_of_them)
+
+
 def order(sort: str, *, reverse: bool, now: float) -> list[ColumnElement[Any]]:
     """The keys of an order, each in its own direction; the last makes it total."""
-    took = func.coalesce(jobs.c.finished_at, now) - jobs.c.started_at
+    took = _took(now)
     keys: dict[str, list[tuple[ColumnElement[Any], bool]]] = {
         "queue": [(_GROUP, False), (_FIRST_OF_GROUP, False), (_NEXT_OF_GROUP, False)],
         "id": [],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from obstui.store.errors import NotFound, Refused
@@ -296,18 +296,3 @@ def _break_circuit(
         reason = f"{alike} jobs in a row failed alike on it: {cause}"
         stop_scope(conn, device, reason, now=now, until=now + BREAKER_STOP)
         notify(conn, f"stop-{device}-{now:.0f}", "stop", {"device": device, "reason": reason}, now)
-
-
-def depended_on(conn: Connection, job_id: int) -> bool:
-    """Whether a job that is not over needs this one."""
-    return bool(
-        conn.execute(
-            select(
-                exists().where(
-                    dependencies.c.parent_id == job_id,
-                    dependencies.c.job_id == jobs.c.id,
-                    jobs.c.state.not_in(TERMINAL),
-                )
-            )
-        ).scalar_one()
-    )

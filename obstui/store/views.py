@@ -22,7 +22,8 @@ class JobView:
     coalesced line of the child: phase, done, total, unit, detail, phase_started_at, following,
     preview (path), memory {device, now, peak, total} (bytes), gpu {utilisation, power, temperature}
     (%, W, °C; absent without NVML). `result` is set once the job has succeeded; its files are
-    relative to no one: absolute paths."""
+    relative to no one: absolute paths. `started_at` is the newest attempt's, `ran` the seconds of
+    all that are over."""
 
     id: int
     ulid: str
@@ -46,6 +47,13 @@ class JobView:
     window: str | None = None
     max_runtime: float | None = None
     sweep_id: int | None = None
+    ran: float = 0.0
+
+    def seconds(self, now: float) -> float | None:
+        """That its attempts have run until now; None if there was none yet."""
+        if not self.attempt:
+            return None
+        return self.ran + (now - (self.started_at or now) if self.live else 0.0)
 
     @property
     def live(self) -> bool:
@@ -121,10 +129,22 @@ class SweepView:
 
 @dataclass(frozen=True, slots=True)
 class PastRun:
-    """A job that has succeeded, and the seconds that all its attempts took together."""
+    """A job that has succeeded, and the seconds that all its attempts took together. `growing` are
+    those of them that grow with its number of forward passes, as if none had been taken over from
+    elsewhere, and `steady` the others; None if its phases are not known."""
 
     spec: dict[str, Any]
     seconds: float
+    device: str | None = None
+    steady: float = 0.0
+    growing: float | None = None
+
+    def price(self, work: float) -> tuple[float, float] | None:
+        """Seconds whatever there is to do, and for a unit of work, where this job did so many; None
+        if it took all of its work over."""
+        if self.growing is None:
+            return 0.0, self.seconds / work
+        return (self.steady, self.growing / work) if self.growing else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,8 @@ def _pause(store: Store, job_id: int, state: str) -> Done:
 def _resume(store: Store, job_id: int, state: str) -> Done:
     store.resume(job_id)
     words = "released" if state == "held" else "goes on"
-    return Done(f"Job {job_id} {words}.", lambda s: s.pause(job_id))
+    # What runs since then is not stopped by a u that was meant for something else.
+    return Done(f"Job {job_id} {words}.", lambda s: s.pause(job_id, begun=state == "pausing"))
 
 
 def _cancel(store: Store, job_id: int, state: str) -> Done:
@@ -183,11 +184,11 @@ def priority(step: int) -> Act:
                     lambda s: s.raise_priority(job_id, -step))  # fmt: skip
 
     return Act(
-        "Raise the priority of" if step > 0 else "Lower the priority of",
+        "Raise" if step > 0 else "Lower",
         f"have a {'higher' if step > 0 else 'lower'} priority",
-        (*WAITING, *LIVE),
+        WAITING,
         do,
-        f"By {abs(step)}: higher runs earlier.",
+        f"The priority, by {abs(step)}: higher runs earlier.",
     )
 
 

@@ -18,8 +18,10 @@ from rich.text import Text
 from textual import work
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
+from textual.events import Event, Key, Paste
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
+from textual.timer import Timer
 
 from obstui.config import Settings
 from obstui.tui import attention, theme
@@ -30,6 +32,7 @@ from obstui.tui.keymap import doubled, wrong_ids
 from obstui.tui.messages import StoreRead, WorkerAsked
 from obstui.tui.places import PLACES
 from obstui.tui.remembered import Remembered
+from obstui.tui.screens.confirm import Confirm, Question
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.screens.view import View
 from obstui.tui.theme import style
@@ -44,6 +47,9 @@ if TYPE_CHECKING:
     from obstui.tui.form import Opening
 
 TERMINAL_EVERY = 5.0
+HOLD_AT_MOST = 0.15
+STORE_WAITS = 0.5
+"""Seconds that a store which cannot be written now may hold the exit up."""
 
 StartWorker = Callable[["Paths"], object]
 
@@ -108,7 +114,7 @@ class Dashboard(TypeAhead[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("w", "start_worker", "Start worker", id="app.worker",
                 tooltip="Start the worker that carries the jobs out"),
-        Binding("question_mark,f1", "keys", "Keys", id="app.help", key_display="?",
+        Binding("question_mark,f1", "keys", "Keys", id="app.help",
                 tooltip="What every key does here"),
         *(
             Binding(place.key, f"go('{place.name}')", place.label, id=f"go.{place.name}",
@@ -153,6 +159,7 @@ class Dashboard(TypeAhead[None]):
         self._worker_asked = False
         self.undoable: list[Outcome] = []
         self.told_tmux = False
+        self.report_read_at: float | None = None
         self._follower = Follower(
             self,
             paths,
@@ -162,6 +169,8 @@ class Dashboard(TypeAhead[None]):
         )
         self._writer = Writer(paths)
         self._title = ""
+        self._held = contextlib.ExitStack()
+        self._held_until: Timer | None = None
         self.animation_level = "none"
         for each in theme.themes():
             self.register_theme(each)
@@ -280,6 +289,15 @@ class Dashboard(TypeAhead[None]):
 
     # -- the store ---------------------------------------------------------------------------
 
+    async def on_event(self, event: Event) -> None:
+        """Who sees nothing but that the terminal is too small can only leave."""
+        blind = isinstance(event, Key | Paste) and isinstance(self.screen, View)
+        if blind and self.screen.has_class("-tiny", "-flat"):
+            if isinstance(event, Key) and event.key in ("q", "ctrl+q"):
+                self.exit()
+            return
+        await super().on_event(event)
+
     async def on_store_read(self, event: StoreRead) -> None:
         before, self.snapshot = self.snapshot, event.snapshot
         if not (before.read or self.is_headless):
@@ -298,8 +316,27 @@ class Dashboard(TypeAhead[None]):
             self._tell_terminal(attention.call(how, self.snapshot, jobs))
 
     async def _show(self) -> None:
-        if self.screen_stack and isinstance(self.screen, View):  # without: being closed
-            await self.screen.show_newest()
+        for screen in tuple(self.screen_stack):
+            if isinstance(screen, View):
+                await screen.show_newest()
+
+    def hold(self) -> None:
+        """Leave on the terminal what is there until the screen that comes has its contents: each
+        frame in between would be sent whole, and seen as a flicker."""
+        if self.snapshot.read and self._held_until is None:
+            self._held.enter_context(self.batch_update())
+            self._held_until = self.set_timer(HOLD_AT_MOST, self.let_see)
+
+    def let_see(self) -> None:
+        """Draw what `hold` has held back."""
+        if self._held_until is not None:
+            self._held_until.stop()
+            self._held_until = None
+            self._held.close()
+            if self.screen_stack:
+                # Not `refresh`: it would draw once for the layout and once more for itself.
+                self.screen._compositor.update_widgets({self.screen})
+                self.screen.refresh(layout=True, repaint=False)
 
     def follow(
         self,
@@ -444,6 +481,22 @@ class Dashboard(TypeAhead[None]):
 
         if not isinstance(self.screen, KeysScreen):
             self.push_screen(KeysScreen(self.screen))
+
+    async def action_quit(self) -> None:
+        """Close, but not over a form that somebody has filled in."""
+        if getattr(self.screen, "unsaved", False):
+            question = Question("Close the dashboard?", "The answers in the form are gone then.",
+                                yes="Close", no="Go on writing")  # fmt: skip
+            self.push_screen(Confirm(question), lambda yes: self.exit() if yes else None)
+            return
+        if not self.readonly and self.snapshot.found is not None:
+            from obstui.tui.screens.report import leave_word
+
+            read_at, now = self.report_read_at, self.clock()
+            with contextlib.suppress(Declined, TimeoutError):
+                async with asyncio.timeout(STORE_WAITS):
+                    await self._writer.call(lambda store: leave_word(store, read_at, now))
+        self.exit()
 
     def action_help_quit(self) -> None:
         """ctrl+c: people press it to leave; say how, for it must not end anything by surprise."""

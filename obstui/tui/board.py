@@ -236,7 +236,7 @@ def points(
     """What the chart shows of these rows, and which of them are on the front."""
     best = front(rows, x, y)
     found = []
-    for row in rows:
+    for row in x.among(y.among(rows)):
         across, up = x.of(row), y.of(row)
         if across is None or up is None:
             continue
@@ -289,6 +289,8 @@ def facts(row: Measured, *, on_front: bool, reseed: Reseed | None) -> Text:
         jobs = ", ".join(map(str, row.measured_by))
         several = "s" if len(row.measured_by) > 1 else ""
         line.append(f"  measured by job{several} {jobs}", style("muted"))
+    if row.apart:
+        line.append("  * under other settings than the others: not comparable", style("warn"))
     if row.held_out_error is not None:
         line.append(f"  held-out error {row.held_out_error:.4f}", style("muted"))
     return line

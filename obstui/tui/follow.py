@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from obstui.tui.machine import Machine, MachineWatch
 from obstui.tui.messages import StoreRead
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from obstui.store import AttemptView, JobView, Reader, StopView, SweepView, WorkerView
     from obstui.store.search import Found, Listing
     from obstui.tui.facts import Fold, JobFacts
+
+T = TypeVar("T")
 
 TICK = 0.25
 GAP = 1.0
@@ -114,7 +116,7 @@ class Follower(threading.Thread):
         self._focus: int | None = None
         self._attempt: int | None = None
         self._open_job = False
-        self._forecasts: dict[int, int | None] = {}
+        self._forecast_of = _OfSpec(forecast)
         self._reading: Reading | None = None
         self._listing: Listing | None = None
         self._gap = GAP
@@ -123,7 +125,7 @@ class Follower(threading.Thread):
         self._read_at = self._workers_at = 0.0
         self._fold: Fold | None = None
         self._log_seen: tuple[str, int, int] | None = None
-        self._titles: dict[int, str] = {}
+        self._title_of = _OfSpec(spec_title)
         self._prices: dict[int, Mapping[str, float]] = {}
         self._sent = Snapshot()
         self._machine = MachineWatch(paths, clock)
@@ -236,7 +238,7 @@ class Follower(threading.Thread):
             sweeps={s.id: s for s in reader.sweeps() if s.id in of_sweeps} if of_sweeps else {},
             ahead=reader.ahead(focus) if focus is not None else 0,
             needs=tuple(reader.needs(focus)) if focus is not None else (),
-            titles={job.id: self._title(job) for job in jobs},
+            titles={job.id: job.name or self._title_of(job) for job in jobs},
             prices=self._price(reader, jobs),
             focus=focus,
             facts=facts,
@@ -257,12 +259,6 @@ class Follower(threading.Thread):
         if self._listing is asked:
             self._listing = found.listing  # a place that was looked for once is kept
         return found
-
-    def _title(self, job: JobView) -> str:
-        """The person's name for a job, else its spec's title, parsed once: a spec never changes."""
-        if job.id not in self._titles:
-            self._titles[job.id] = job.name or spec_title(job)
-        return self._titles[job.id]
 
     def _read_workers(self, reader: Reader) -> tuple[WorkerView, ...]:
         self._workers_at = time.monotonic()
@@ -293,11 +289,7 @@ class Follower(threading.Thread):
     def _forecast(self, jobs: tuple[JobView, ...], focus: int | None) -> int | None:
         """Bytes of GPU memory that the open job was to take; None where nobody can tell."""
         job = next((job for job in jobs if job.id == focus), None)
-        if job is None:
-            return None
-        if job.id not in self._forecasts:
-            self._forecasts[job.id] = forecast(job)
-        return self._forecasts[job.id]
+        return self._forecast_of(job) if job is not None else None
 
     def _price(
         self, reader: Reader, jobs: tuple[JobView, ...]
@@ -365,6 +357,20 @@ def read_page(reader: Reader, reading: Reading | None) -> object:
         raise
     except Exception as err:
         return Fault(sentence(err))
+
+
+class _OfSpec(Generic[T]):
+    """What a job's spec tells, worked out once, and again when the person has changed the job."""
+
+    def __init__(self, tell: Callable[[JobView], T]) -> None:
+        self._tell = tell
+        self._known: dict[int, tuple[Mapping[str, Any], T]] = {}
+
+    def __call__(self, job: JobView) -> T:
+        known = self._known.get(job.id)
+        if known is None or known[0] != job.spec:
+            known = self._known[job.id] = job.spec, self._tell(job)
+        return known[1]
 
 
 def forecast(job: JobView) -> int | None:

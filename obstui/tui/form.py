@@ -148,26 +148,35 @@ CHOICE_WORDS = {("scheduler", ""): "the model's own", ("held", "no"): "as soon a
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Answers to fill in for a prune; what it does not name is left as it is."""
+    """Answers to fill in for a prune, the same fields in each: nothing of another is left."""
 
     name: str
     says: str
     answers: Mapping[str, str]
 
 
+_ITS_OWN = {
+    "method": "obs",
+    "num_prompts": "100",
+    "steps": "25",
+    "guidance": "7",
+    "damping": "0.01",
+    "timestep_weights": "log_decrease",
+    "packages": "",
+    "token_budget": "",
+    "allocate": "uniform",
+    "budget": "params",
+    "held_out": "",
+}
 PRESETS = (
-    Preset("paper settings", "OBS-Diff's own: 100 prompts, 25 steps, guidance 7, damping 0.01.",
-           {"sparsity": "0.1,0.2,0.3", "method": "obs", "num_prompts": "100", "steps": "25",
-            "guidance": "7", "damping": "0.01", "timestep_weights": "log_decrease",
-            "packages": "", "allocate": "uniform", "budget": "params"}),
+    Preset("paper settings",
+           "OBS-Diff's own: 100 prompts, 25 steps, guidance 7, damping 0.01, 4 packages.",
+           {**_ITS_OWN, "sparsity": "0.1,0.2,0.3", "packages": "4"}),
     Preset("quick look", "One size from few prompts and steps: to see that it runs, not how well.",
-           {"sparsity": "0.2", "method": "obs", "num_prompts": "16", "steps": "10",
-            "held_out": "0", "packages": "", "allocate": "uniform", "budget": "params"}),
-    Preset("overnight sweep", "Five sizes from one calibration with OBS-Diff's settings.",
-           {"sparsity": "0.1,0.2,0.3,0.4,0.5", "method": "obs", "num_prompts": "100",
-            "steps": "25", "guidance": "7", "damping": "0.01",
-            "timestep_weights": "log_decrease", "packages": "", "allocate": "uniform",
-            "budget": "params"}),
+           {**_ITS_OWN, "sparsity": "0.2", "num_prompts": "16", "steps": "10", "guidance": "",
+            "held_out": "0"}),
+    Preset("five sizes", "10 to 50 % from one calibration, else with the paper's settings.",
+           {**_ITS_OWN, "sparsity": "0.1,0.2,0.3,0.4,0.5"}),
 )  # fmt: skip
 
 
@@ -411,6 +420,14 @@ class Offer:
     model: str
 
 
+def _way(job: JobView) -> str:
+    try:
+        spec = specs.parse(job.spec)
+    except specs.BadSpec:  # of another version
+        return str(job.spec.get("method") or job.kind)
+    return spec.way if isinstance(spec, specs.PruneSpec) else job.kind
+
+
 def offers(jobs: Any) -> list[Offer]:
     """Variants that jobs have made and that are still there, and those that prune jobs are going to
     make, newest job first. What an import makes is known once it has read its file."""
@@ -425,9 +442,9 @@ def offers(jobs: Any) -> list[Offer]:
         made = (job.result or {}).get("variants") if ready else None
         levels = job.spec.get("sparsity") or () if made is None else [v["sparsity"] for v in made]
         for level in levels:
-            by = job.spec.get("method") or "import"
             of = specs.short_model(model) or "an unknown model"
-            words = f"{specs.percent(level)} % of {of} by {by}"
+            words = f"{specs.percent(level)} % of {of} by {_way(job)}"
+            words += f" · {one_line(job.name, limit=60)}" if job.name else ""
             if not ready:
                 words += f", once job {job.id} is done"
             found.append(Offer(specs.variant_id(job.id, level), words, model))

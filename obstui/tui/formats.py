@@ -85,9 +85,9 @@ def change(value: float, base: float) -> str:
     return f"{'−' if value < base else '+'}{abs(value / base - 1) * 100:.1f} %"
 
 
-def number(value: object, digits: int = 3) -> str:
-    """A measured number, a dash where none was measured."""
-    return f"{value:.{digits}f}" if isinstance(value, (int, float)) else "–"
+def number(value: object, form: str = ".3f") -> str:
+    """A measured number in this format, a dash where none was measured."""
+    return format(value, form) if isinstance(value, (int, float)) else "–"
 
 
 def when(at: float, now: float) -> str:

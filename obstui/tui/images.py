@@ -197,5 +197,5 @@ def _letters(picture: Image) -> list[Strip]:
     for row in range(0, rows, 2):
         line = raw[row * columns : (row + 1) * columns]
         text = "".join(_LETTERS[value * len(_LETTERS) // 256] for value in line)
-        strips.append(Strip([Segment(text)], columns))
+        strips.append(Strip([Segment(text, Style.null())], columns))  # filters want a style
     return strips

@@ -207,7 +207,7 @@ def _share(value: Number) -> str:
 
 
 def _error(value: Number) -> str:
-    return number(value, 4)
+    return number(value, ".4f")
 
 
 def _dims(value: Number) -> str:

@@ -7,6 +7,7 @@ see the difference.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shutil
 import time
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from obstui.telemetry import Reading, published
+from obstui.tui.acts import LIVE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 LITTLE_DISK = 10 * GIB
 
-FINISH_EVERY = 20.0
+FINISH_EVERY = 10.0
 FINISH_JOBS = 500
 """Seconds between two estimates of the queue's end, and the longest queue that gets one: its plays
 cost time in proportion, and nobody plans an evening by what 500 jobs will take."""
@@ -54,8 +56,8 @@ class MachineWatch:
     ) -> Machine:
         """After the store has changed. Raises StoreError."""
         now = time.monotonic()
-        jobs = counts.get("queued", 0) + counts.get("running", 0)
-        if jobs > FINISH_JOBS or not any(worker.alive for worker in workers):
+        jobs = sum(counts.get(state, 0) for state in ("queued", *LIVE))
+        if not 0 < jobs <= FINISH_JOBS or not any(worker.alive for worker in workers):
             self._finish = None
         elif now - self._finish_at >= FINISH_EVERY:
             from obstui.report import finish_of
@@ -94,11 +96,11 @@ def _rounded(reading: Reading) -> Reading:
 
 
 def _calm(finish: Finish) -> Finish:
-    """To whole five minutes."""
+    """To the next whole five minutes: a time that is over would be no forecast."""
     if finish.p50 is None or finish.p90 is None:
         return finish
     return dataclasses.replace(
-        finish, p50=round(finish.p50 / 300) * 300.0, p90=round(finish.p90 / 300) * 300.0
+        finish, p50=math.ceil(finish.p50 / 300) * 300.0, p90=math.ceil(finish.p90 / 300) * 300.0
     )
 
 

@@ -162,7 +162,7 @@ def sixel(picture: Image, box: Box) -> Painting:
         size = (columns * box.cell[0], max(6, rows * box.cell[1] // 6 * 6))
         data = _sixels(picture.resize(size), colours)
         if len(data) <= box.limit or min(box.width, box.height) <= 2:
-            blank = tuple(Strip.blank(columns) for _ in range(rows))
+            blank = tuple(Strip.blank(columns, Style.null()) for _ in range(rows))
             return Painting(data, blank, columns, rows, over=True)
         if colours > _FEWEST_COLOURS:
             colours //= 4

@@ -181,8 +181,11 @@ def waiting_words(job: JobView, ahead: int, *, worker_alive: bool, readonly: boo
     return f"{_amount(ahead, 'job')} ahead of it." if ahead else "Next in line."
 
 
+def has_come_to(state: str) -> str:
+    """ "is running", "has failed"."""
+    return f"{'has' if state in ('succeeded', 'failed') else 'is'} {state}"
+
+
 def took(job: JobView) -> str:
-    """The time from start to end, "" where there is none."""
-    if job.started_at is None or job.finished_at is None:
-        return ""
-    return formats.brief(job.finished_at - job.started_at)
+    """The time that its attempts took, "" where none is over."""
+    return "" if job.live or not job.attempt else formats.brief(job.ran)

@@ -55,6 +55,8 @@ class Writer:
             self._store.close()
 
     def _perform(self, act: Callable[[Store], T], future: Future[T]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         try:
             value = act(self._opened())
         except Exception as err:

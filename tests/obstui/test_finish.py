@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from obstui.finish import Finish, queue_finish, rates, work
+from obstui.finish import Finish, calibration, prices, queue_finish, work
 from obstui.specs import BenchSpec, CompareSpec, GenerateSpec, PruneSpec
 from obstui.store.views import JobView, PastRun
 
@@ -101,4 +101,34 @@ def test_a_thousand_jobs_are_told_in_time() -> None:
 
 @pytest.mark.parametrize("spec", [{}, {"kind": "x"}, {"kind": "prune", "prompts": None}])
 def test_specs_of_other_versions(spec: dict[str, Any]) -> None:
-    assert rates([PastRun(spec, 5.0)])
+    assert prices([PastRun(spec, 5.0)])
+
+
+def test_what_does_not_grow_is_not_multiplied() -> None:
+    short = PastRun(PruneSpec(num_prompts=10, steps=10).model_dump(mode="json"), 12.0, None, 10, 2)
+    found = finish([job(1, PruneSpec(num_prompts=100, steps=30))], [short])
+    assert 60 < (found.p50 or 0) - NOW < 80, "10 + 30 x 2 s"
+
+
+def test_a_shared_calibration_is_made_once() -> None:
+    spec = PruneSpec(num_prompts=100, steps=25)
+    past = [PastRun(spec.model_dump(mode="json"), 1010.0, None, 10, 1000)]
+    sweep = [job(n, spec.model_copy(update={"damping": n / 100})) for n in range(1, 5)]
+    assert 15 < minutes(finish(sweep, past).p50) < 20
+    seeds = [job(n, spec.model_copy(update={"seed": n})) for n in range(1, 5)]
+    assert 60 < minutes(finish(seeds, past).p50) < 75
+    assert calibration(PruneSpec(packages=4).model_dump(mode="json")) is None
+
+
+def test_a_job_that_took_its_work_over_tells_no_price() -> None:
+    reused = PastRun(PruneSpec(steps=25).model_dump(mode="json"), 10.0, None, 10.0, 0.0)
+    assert finish([job(1, PruneSpec(steps=25))], [reused]) == Finish(jobs=1, unknown=1)
+
+
+def test_the_running_job_tells_its_own_end() -> None:
+    spec = PruneSpec(num_prompts=100, steps=25)
+    past = [PastRun(spec.model_dump(mode="json"), 7210.0, None, 10, 7200)]
+    progress = {"phase": "calibrate", "done": 500, "total": 1000, "unit": "forward passes",
+                "phase_started_at": NOW - 60, "following": [["solve", 51]]}  # fmt: skip
+    live = [job(1, spec, state="running", started_at=NOW - 70, progress=progress)]
+    assert (finish([], past, live=live).p50 or 0) - NOW == pytest.approx(70, abs=5)

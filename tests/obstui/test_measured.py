@@ -64,6 +64,30 @@ def test_the_newest_comparison_counts(scene: tui_store.Scene) -> None:
     assert rows(scene)[f"{prune}@30"].psnr == 30.0
 
 
+def test_only_what_was_compared_alike_is_held_against_each_other(scene: tui_store.Scene) -> None:
+    prune = tui_store.prune_finished(scene)
+
+    def compared(levels: dict[int, float], **spec: int) -> None:
+        models = [{"model": f"{prune}@{n}", "params": 100 - n, "sparsity": n / 100, "psnr": psnr}
+                  for n, psnr in levels.items()]  # fmt: skip
+        variants = [model["model"] for model in models]
+        tui_models.measured(scene, "compare", {"models": models}, variants=variants, **spec)
+
+    compared({30: 90.0}, steps=9)
+    compared({10: 40.0, 30: 30.0})
+    compared({50: 80.0}, steps=3)
+    found = rows(scene)
+    assert {name: row.psnr for name, row in found.items() if not row.dense} == {
+        f"{prune}@10": 40.0, f"{prune}@30": 30.0, f"{prune}@50": 80.0,
+    }  # fmt: skip
+    assert [name for name, row in found.items() if row.apart] == [f"{prune}@50"]
+    best = front(list(found.values()), METRIC["params"], METRIC["psnr"])
+    assert best == {("demo", f"{prune}@10"), ("demo", f"{prune}@30")}
+    assert METRIC["psnr"].text(found[f"{prune}@50"]) == "80.0*"
+    assert METRIC["params"].text(found[f"{prune}@50"]) == "4.2"
+    assert "\\*" in as_markdown([found[f"{prune}@50"]])
+
+
 def test_a_job_that_failed_measured_nothing(scene: tui_store.Scene) -> None:
     tui_store.prune_finished(scene)
     scene.queue("bench", variants=["1@30"])

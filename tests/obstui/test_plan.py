@@ -199,7 +199,7 @@ def test_time_is_said_only_from_the_like(tmp_path: Path) -> None:
 
         reader = Reader.open(scene.paths)
         try:
-            return plan.past(reader.jobs(), wanted)
+            return plan.past(reader.past_runs(), wanted)
         finally:
             reader.close()
 
@@ -208,14 +208,33 @@ def test_time_is_said_only_from_the_like(tmp_path: Path) -> None:
     broken = paint(8, state="failed")
     assert said() is None
     scene.store.retry(broken)
-    finish(1)  # what an earlier attempt had painted took no time
-    assert said() is None
-    for seconds in (4, 8, 12):  # 1, 2 and 3 seconds a step
+    finish(1)
+    assert said() == plan.Duration(0, pytest.approx(9 / 4 * 80), 1), "all its attempts count"
+    for seconds in (4, 8):  # 1 and 2 seconds a step
         paint(seconds)
-    assert said() == plan.Duration(pytest.approx(2 * 80), 3)
+    assert said() == plan.Duration(0, pytest.approx(2 * 80), 3)
     for _ in range(plan.HISTORY_JOBS):
         paint(20)
-    assert said() == plan.Duration(pytest.approx(5 * 80), plan.HISTORY_JOBS)
+    assert said() == plan.Duration(0, pytest.approx(5 * 80), plan.HISTORY_JOBS)
+    scene.close()
+
+
+def test_what_a_short_job_needs_to_begin_is_not_multiplied(tmp_path: Path) -> None:
+    from obstui.store import Reader
+
+    scene = Scene(tmp_path)
+    for taken_over in (0, 4):  # of 8 steps
+        scene.queue("generate", prompts=["x"], steps=8)
+        claim = scene.start()
+        scene.now += 6
+        scene.phase(claim, "load", 1, "model")
+        scene.now += 2
+        scene.phase(claim, "generate", 8, "step", taken_over)
+        scene.now += 8 - taken_over
+        scene.finish(claim, "succeeded")
+    long = plan.make(parse({"kind": "generate", "prompts": ["x"], "count": 20, "steps": 8}))
+    with Reader.open(scene.paths) as reader:
+        assert plan.past(reader.past_runs(), long) == plan.Duration(8, pytest.approx(160), 2)
     scene.close()
 
 

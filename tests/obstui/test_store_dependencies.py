@@ -125,10 +125,10 @@ def test_what_a_waiting_job_needs_cannot_be_removed(store: Store, reader: Reader
     store.enqueue(PruneSpec())
     child = compare(store, "1@20")
     store.finish(run(store, 1), "succeeded", result={})
-    with pytest.raises(Refused, match="needed by an unfinished job"):
+    with pytest.raises(Refused, match="needed by job"):
         store.remove(1)
     claim = run(store, child.id)
-    with pytest.raises(Refused, match="needed by an unfinished job"):
+    with pytest.raises(Refused, match="needed by job"):
         store.remove(1)
     store.finish(claim, "failed")
     store.remove(1)

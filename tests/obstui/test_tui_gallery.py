@@ -342,5 +342,37 @@ async def test_a_comparison_tells_what_another_seed_does(paths: Paths) -> None:
         await until(pilot, lambda: "all pictures" in shown(app, "#ab-facts"))
         _, _, after = shown(app, "#ab-facts").partition("all pictures")
         measures = [line.split() for line in after.splitlines()[:4]]
-        assert measures == [["reseed"], ["PSNR", "29.2", "dB", "11.3", "dB"],
-                            ["SSIM", "0.960", "0.310"], ["latents", "0.010", "1.400"]]  # fmt: skip
+        assert measures == [
+            ["reseed"],
+            ["PSNR", "29.2", "dB", "11.3", "dB"],
+            ["SSIM", "0.960", "0.310"],
+            ["latents", "1.0e-02", "1.4e+00"],
+        ]
+
+
+async def test_without_a_partner_the_other_model_that_painted_it_is_chosen(
+    scene: tui_store.Scene,
+) -> None:
+    tui_pictures.generated(scene, ["a boat"], range(1), variant="1@10")
+    tui_pictures.generated(scene, ["a boat"], range(1), variant="1@30")
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("2", "slash", *"boat", "enter", "c")
+        await until(pilot, lambda: isinstance(app.screen, ABScreen))
+        await until(pilot, lambda: "boat" in shown(app, "#ab-caption"))
+        assert "no picture" not in shown(app, "#ab-models")
+
+
+@pytest.mark.parametrize("mode", ["half", "ascii"])
+async def test_pictures_without_colours(
+    scene: tui_store.Scene, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    display = Display(modes=(mode, "off"))
+    async with opened(scene.paths, pictures=display) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: shown(app, "#count"))
+        await until(pilot, lambda: any(c in drawn(app) for c in ("▀", "#", "@", "*")))
+        app.export_screenshot()
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, PictureScreen))
+        app.export_screenshot()

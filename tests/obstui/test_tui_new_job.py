@@ -189,6 +189,37 @@ async def test_a_preset_fills_the_fields_and_says_what_it_is(scene: tui_store.Sc
         assert "OBS-Diff" in shown(app, "#help")
 
 
+async def test_no_preset_keeps_what_another_filled_in(scene: tui_store.Scene) -> None:
+    assert len({frozenset(preset.answers) for preset in form.PRESETS}) == 1
+
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        choice = app.screen.query_one("#preset", Select)
+        held_out = app.screen.query_one("#answer-held_out", Input)
+        damping = app.screen.query_one("#answer-damping", Input)
+        damping.value = "0.02"
+        choice.value = "quick look"
+        await until(pilot, lambda: held_out.value == "0")
+        choice.value = "five sizes"
+        await until(pilot, lambda: held_out.value == "")
+        choice.clear()
+        await until(pilot, lambda: damping.value == "0.02")
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+q"])
+async def test_leaving_the_dashboard_asks_before_answers_are_lost(
+    scene: tui_store.Scene, key: str
+) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n", "tab", "tab", *"mine")
+        app.screen.query_one("#kind").focus()
+        await pilot.press(key)
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("n", "escape")
+        await until(pilot, lambda: isinstance(app.screen, Confirm), seconds=5)
+        assert app.is_running
+
+
 async def test_a_job_is_queued_by_keys_only_and_held(scene: tui_store.Scene) -> None:
     async with opened(scene.paths) as (app, pilot):
         await pilot.press("n", "tab", "tab", *"keys")
@@ -295,12 +326,25 @@ def test_a_sweeps_plan_adds_up_its_jobs(scene: tui_store.Scene) -> None:
     found = work_out(scene.paths, "prune", answers)
     assert one.together is None
     assert one.time is not None
+    assert one.time.steady > 0
     assert found.together is not None
     assert found.together.jobs == 6
-    assert found.together.seconds == pytest.approx(3 * (1 + 2) * one.time.seconds)
+    hours = 6 * one.time.steady + 3 * (1 + 2) * one.time.growing
+    assert found.together.seconds == pytest.approx(hours)
     assert found.together.disk == pytest.approx(3 * (one.disk + two.disk))
     many = {"num_prompts": ",".join(str(n) for n in range(48, 100)), "sparsity": "0.1"}
     assert work_out(scene.paths, "prune", many).together == Together(52, None, None)
+
+
+def test_a_sweep_of_one_calibration_counts_it_once(scene: tui_store.Scene) -> None:
+    one = work_out(scene.paths, "prune", {"num_prompts": "48", "sparsity": "0.1"})
+    found = work_out(
+        scene.paths, "prune", {"num_prompts": "48", "sparsity": "0.1", "damping": "0.01,0.05"}
+    )
+    assert one.time is not None
+    assert found.together is not None
+    assert found.together.seconds == pytest.approx(2 * one.time.steady + one.time.growing)
+    assert found.together.disk == 2 * one.disk - one.plan.shared_disk
 
 
 async def test_too_many_combinations_are_refused_with_their_number(scene: tui_store.Scene) -> None:
@@ -567,3 +611,18 @@ async def test_keys_that_come_in_one_go_reach_the_field_they_were_meant_for(
         for key, character in [("tab", None)] * 4 + [("0", "0"), ("full_stop", "."), ("4", "4")]:
             app.post_message(Key(key, character))
         await until(pilot, lambda: app.screen.query_one("#answer-sparsity", Input).value == "0.4")
+
+
+async def test_variants_of_jobs_queued_meanwhile_are_offered(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        app.screen.query_one("#kind", Select).value = "compare"
+        await until(pilot, lambda: app.screen.kind == "compare")
+        choices = app.screen.query_one("#answer-variants", SelectionList)
+        before = choices.option_count
+        scene.queue("prune", name="later", sparsity=[0.25])
+        await until(pilot, lambda: any(job.name == "later" for job in app.snapshot.jobs))
+        choices.focus()
+        await until(pilot, lambda: choices.option_count == before + 1)
+        words = str(choices.get_option_at_index(0).prompt)
+        assert "later" in words

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from textual.message import Message
+from textual.widgets import Input
 
+from obstui import again, specs
 from obstui.config import Paths
 from obstui.store import Reader
 from obstui.tui import wording
@@ -208,3 +210,48 @@ def test_a_bound_is_not_rounded_past_what_was_measured(busy: tui_store.Scene) ->
     job = dataclasses.replace(compared, result={"models": models})
     assert wording.outcome(job) == "3 models, SSIM ≥ 0.999"
     assert wording.best_result(job) == "SSIM ≤ 1.000"
+
+
+async def test_a_changed_job_is_called_by_its_new_name(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        app.screen.choose(6)
+        await until(pilot, lambda: app.screen.selected_job.id == 6)
+        assert "night of ten" not in app.snapshot.title(app.screen.selected_job)
+        spec = {**app.screen.selected_job.spec, "name": "night of ten"}
+        options = again.options_of(app.screen.selected_job, ())
+        busy.store.edit(6, specs.parse(spec), options)
+        await until(pilot, lambda: "night of ten" in shown(app, "#pane-head"))
+
+
+async def test_a_question_does_not_stop_the_clock(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        below = app.screen
+        await pilot.press("c")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        busy.store.pause(6)
+        await until(pilot, lambda: "held" in str(below.query_one(JobTable).get_row("6")))
+
+
+async def test_a_filter_that_is_wrong_keeps_the_keys(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("slash", *"colour:red", "enter", "x", "y")
+        await until(pilot, lambda: "no field colour" in shown(app, "#filter-fault"))
+        await pilot.pause()
+        assert isinstance(app.focused, Input), "x and y are for the filter"
+        assert app.focused.value == "colour:redxy"
+        assert not isinstance(app.screen, Confirm)
+
+
+async def test_blind_keys_do_nothing(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.resize_terminal(39, 11)
+        await until(pilot, lambda: app.screen.has_class("-tiny"))
+        await pilot.press("p", "c", "P", "enter")
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: not app.screen.has_class("-tiny"))
+        assert isinstance(app.screen, QueueScreen)
+        assert state(busy, 5) == "run"
+        await pilot.resize_terminal(39, 11)
+        await until(pilot, lambda: app.screen.has_class("-tiny"))
+        await pilot.press("q")
+    assert not app.is_running

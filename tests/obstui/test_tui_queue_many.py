@@ -313,7 +313,7 @@ async def test_star_marks_all_found_and_what_an_act_does_not_fit_is_left_alone(
 async def test_marks_of_jobs_that_an_act_never_fits_are_told(busy: tui_store.Scene) -> None:
     async with opened(busy.paths, watch=1) as (app, pilot):
         await pilot.press("space", "p")
-        await until(pilot, lambda: "not for jobs that are succeeded" in said(app))
+        await until(pilot, lambda: "not for jobs in this state (succeeded)" in said(app))
         assert isinstance(app.screen, QueueScreen)
 
 
@@ -511,7 +511,7 @@ async def test_a_key_that_does_not_fit_the_job_says_so(busy: tui_store.Scene) ->
         table.choose(3)
         await until(pilot, lambda: table.job_id == 3 and app.up_to_date)
         await pilot.press("p")
-        await until(pilot, lambda: "Pause/resume: not for a job that is failed." in said(app))
+        await until(pilot, lambda: "Pause/resume: not for a job that has failed." in said(app))
         await pilot.press("r")
         await until(pilot, lambda: states(busy.paths)[3] == "queued")
         assert "Retry: not for" not in said(app)

@@ -124,3 +124,36 @@ def test_folders_are_not_walked_at_every_look(
         monkeypatch.setattr("obstui.tui.screens.report.SIZES_FOR", 0.0)
         away.read(reader)
     assert len(walked) == 2 * len(set(walked))
+
+
+async def test_leaving_after_reading_begins_the_next_report(busy: tui_store.Scene) -> None:
+    """Who never looks at it does not lose it, and the first visit is where the first one begins."""
+
+    def seen() -> object:
+        with Reader.open(busy.paths) as reader:
+            return reader.setting(SEEN)
+
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("q")
+    assert seen() == tui_store.NOW, "the first visit"
+    busy.store.set_setting(SEEN, tui_store.NOW - 500)
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("q")
+    assert seen() == tui_store.NOW - 500, "not read"
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("6")
+        await until(pilot, lambda: app.report_read_at)
+        await pilot.press("q")
+    assert seen() == tui_store.NOW
+
+
+async def test_seen_can_be_taken_back(busy: tui_store.Scene) -> None:
+    busy.store.set_setting(SEEN, tui_store.NOW - 86_400)
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("6")
+        await until(pilot, lambda: rows(app))
+        with Reader.open(busy.paths) as reader:
+            await pilot.press("s")
+            await until(pilot, lambda: reader.setting(SEEN) == tui_store.NOW)
+            await pilot.press("u")
+            await until(pilot, lambda: reader.setting(SEEN) == tui_store.NOW - 86_400)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -123,11 +124,13 @@ class ABScreen(View[None]):
         key = (wish.prompt, wish.seed) if wish else here and (here.prompt, here.seed)
         keys = [(row.prompt, row.seed) for row in self._pairs.rows]
         self._row = keys.index(key) if key in keys else 0
-        models = self._pairs.models
+        models, row = self._pairs.models, self._here
         if wish is not None and self._a == self._b:  # the chosen one is dense: against a variant
             self._b = next((m for m in models if m != self._a), self._b)
         if self._a not in models and models:
             self._a = next((m for m in models if m != self._b), self._a)
+        if wish is not None and row is not None and self._a not in row.paths:
+            self._a = next((m for m in models if m in row.paths and m != self._b), self._a)
 
     def _picture(self, model: str) -> str:
         row = self._here
@@ -185,16 +188,17 @@ class ABScreen(View[None]):
     def _say(self) -> None:
         self.query_one("#ab-caption", Still).show(self._caption())
         self.query_one("#ab-models", Still).show(self._models())
-        parts = self._facts()
+        facts = self._facts()
         side = self._view == SIDE
-        panel = Text("\n").join(Text.assemble((f"{label:<{_LABEL}}", style("muted")), value)
-                                for label, value in parts)  # fmt: skip
+        panel = Text("\n").join(fact.in_columns() for fact in facts)
         self.query_one("#ab-facts", Still).show(Text() if side else panel)
-        line = Text("  ", no_wrap=True, overflow="ellipsis").join(
-            Text.assemble((f"{label.rstrip()} ", style("muted")), value)
-            for label, value in parts if value.plain
-        )  # fmt: skip
-        self.query_one("#ab-line", Still).show(line)
+        groups: list[Text] = []
+        for fact in facts:
+            if not groups or fact.heads:
+                groups.append(Text(no_wrap=True, overflow="ellipsis"))
+            groups[-1].append_text(fact.in_line())
+        between = "  " if self.has_class("-narrow") else "\n"
+        self.query_one("#ab-line", Still).show(Text(between).join(groups))
 
     def _caption(self) -> Text:
         row = self._here
@@ -222,77 +226,67 @@ class ABScreen(View[None]):
             line.append(words, f"{style('strong')} underline" if here else style("muted"))
         return line
 
-    def _facts(self) -> list[tuple[str, Text]]:
-        """Label and value; a line without a value is a heading or air."""
+    def _facts(self) -> list[Fact]:
         facts = self._unlike_facts()
-        facts.append(("this pair", Text()))
+        facts.append(Fact("this pair"))
         found = self._measured[1] if self._measured else ""
         if isinstance(found, str):
-            facts.append(("", Text(found, style("muted"))))
+            facts.append(Fact("", found or self._alone, "muted"))
         else:
             same = math.isinf(found.psnr)
-            psnr = "equal" if same else f"{found.psnr:.1f} dB"
             facts += [
-                ("PSNR", Text(psnr, style("text"))),
-                ("mean", Text(f"{found.mean:.1f} of 255", style("text"))),
-                ("changed", Text(f"{100 * found.changed:.0f} % of pixels", style("text"))),
+                Fact("PSNR", "equal" if same else f"{found.psnr:.1f} dB"),
+                Fact("mean", f"{found.mean:.1f} of 255"),
+                Fact("changed", f"{_share(found.changed)} of pixels"),
             ]
         means = self._pairs.mean_of(self._b)
         if means and self._a == "dense":
             facts += self._pair_facts(means)
             facts += self._mean_facts(means, self._pairs.mean_of("dense") or {})
         if self._view == DIFFERENCE:
-            facts += [("", Text()), ("heat", _legend())]
+            facts += [Fact(), Fact("heat", _legend())]
         if self._cost and self._view != SIDE:
-            facts += [("", Text()), ("drawn", Text(self._cost, style("faint")))]
+            facts += [Fact(), Fact("drawn", self._cost, "faint")]
         return facts
 
-    def _unlike_facts(self) -> list[tuple[str, Text]]:
+    @property
+    def _alone(self) -> str:
+        return "" if all(self._paths) or self._here is None else "no other picture"
+
+    def _unlike_facts(self) -> list[Fact]:
         """Two jobs need not have painted alike: then the difference is not the models' alone."""
         row = self._here
         unlike = row.unlike(self._a, self._b) if row else {}
         if not unlike:
             return []
-        found = [("made unlike", Text())]
+        found = [Fact("made unlike")]
         for name, (a, b) in unlike.items():
-            words = f"{one_line(a, limit=8)} | {one_line(b, limit=8)}"
-            found.append((name, Text(words, style("warn"))))
-        return [*found, ("", Text())]
+            found.append(Fact(name, f"{one_line(a, limit=8)} | {one_line(b, limit=8)}", "warn"))
+        return [*found, Fact()]
 
-    def _pair_facts(self, own: Mapping[str, Any]) -> list[tuple[str, Text]]:
+    def _pair_facts(self, own: Mapping[str, Any]) -> list[Fact]:
         """What the comparison has measured of this very pair, if it is one that does."""
         apart = (own.get("apart") or {}).get(str(self._here.seed if self._here else ""))
         if not apart:
             return []
         _, ssim, latents = apart
-        return [("SSIM", Text(number(ssim), style("text"))),
-                ("latents", Text(number(latents), style("text")))]  # fmt: skip
+        return [Fact("SSIM", number(ssim)), Fact("latents", number(latents, ".1e"))]
 
-    def _mean_facts(
-        self, own: Mapping[str, Any], dense: Mapping[str, Any]
-    ) -> list[tuple[str, Text]]:
+    def _mean_facts(self, own: Mapping[str, Any], dense: Mapping[str, Any]) -> list[Fact]:
         """Beside each measure, for scale, what another seed of the dense model does."""
         reseed = self._pairs.reseed
-
-        def text(words: str, scale: str = "") -> Text:
-            beside = (f"{'':{_VALUE - len(words)}}{scale}", style("muted"))
-            return Text.assemble((words, style("text")), beside if reseed else "")
-
-        facts = [("", Text()), ("all pictures", Text())]
-        if reseed:
-            words = f"{'all pictures':<{_LABEL + _VALUE}}"
-            facts[-1] = (words, Text("reseed", style("muted")))
-        for key, label, digits, unit in (
-            ("psnr", "PSNR", 1, " dB"),
-            ("ssim", "SSIM", 3, ""),
-            ("latent_distance", "latents", 3, ""),
+        facts = [Fact(), Fact("all pictures", reseed="reseed" if reseed else "")]
+        for key, label, form, unit in (
+            ("psnr", "PSNR", ".1f", " dB"),
+            ("ssim", "SSIM", ".3f", ""),
+            ("latent_distance", "latents", ".1e", ""),
         ):
-            scale = number(getattr(reseed, key, None), digits)
-            facts.append((label, text(f"{number(own.get(key), digits)}{unit}", scale + unit)))
+            scale = number(getattr(reseed, key), form) + unit if reseed else ""
+            facts.append(Fact(label, number(own.get(key), form) + unit, reseed=scale))
         for key, label in (("params", "parameters"), ("latency", "time")):
             mine, base = own.get(key), dense.get(key)
             if isinstance(mine, (int, float)) and isinstance(base, (int, float)):
-                facts.append((label, text(change(mine, base) or "the same")))
+                facts.append(Fact(label, change(mine, base) or "the same"))
         return facts
 
     # -- acting ------------------------------------------------------------------------------
@@ -351,6 +345,46 @@ class ABScreen(View[None]):
             self.app.copy_to_clipboard(path)
             line = Text.assemble(("copied  ", style("good")), (one_line(path), style("muted")))
             self.query_one("#ab-models", Still).show(line)  # a toast would leave a hole
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A line beside the pictures; without a value a heading, without a label, too, air. `reseed` is
+    the same measure of the dense model under another seed, or that column's heading."""
+
+    label: str = ""
+    value: str | Text = ""
+    look: str = "text"
+    reseed: str = ""
+
+    @property
+    def heads(self) -> bool:
+        return bool(self.label) and not self.value
+
+    def in_columns(self) -> Text:
+        line = Text.assemble((f"{self.label:<{_LABEL}}", style("muted")), self._said)
+        if self.reseed:
+            line.pad_right(max(1, _LABEL + _VALUE - line.cell_len))
+            line.append(self.reseed, style("muted"))
+        return line
+
+    def in_line(self) -> Text:
+        """With a space before the next one, nothing for air."""
+        if self.heads:
+            return Text(f"{self.label}: ", style("muted"))
+        if not self.value:
+            return Text()
+        scale = f" (reseed {self.reseed})" if self.reseed else ""
+        name = f"{self.label} " if self.label else ""
+        return Text.assemble((name, style("muted")), self._said, (f"{scale}  ", style("muted")))
+
+    @property
+    def _said(self) -> Text:
+        return self.value if isinstance(self.value, Text) else Text(self.value, style(self.look))
+
+
+def _share(part: float) -> str:
+    return "under 1 %" if 0 < part < 0.01 else f"{100 * part:.0f} %"
 
 
 def _legend() -> Text:

@@ -147,6 +147,9 @@ class JobScreen(JobActs[None]):
             return self._tab in ("overview", "targets") and self._variant is not None
         if parameters == ("targets",):
             return self._has_targets
+        if action in ("replay", "replay_phase"):
+            facts = self.dashboard.snapshot.facts
+            return facts is not None and facts.began is not None
         if action in ("play", "replay_end"):
             return self._replay is not None
         if action == "attempt":
@@ -238,7 +241,8 @@ class JobScreen(JobActs[None]):
         layers = self.query_one(LayerMap)
         first = not layers.targets
         live = job.live and self._replay is None
-        layers.show(facts, str((job.progress or {}).get("detail") or "") if live else "")
+        at_work = str((job.progress or {}).get("detail") or "") if live else ""
+        layers.show(facts, at_work, live=live or self._replay is not None)
         self.query_one(TargetTable).show(facts)
         self._pointed()
         if first and layers.targets and self._tab == "overview":
@@ -302,7 +306,9 @@ class JobScreen(JobActs[None]):
         layers = self.query_one(LayerMap)
         target = layers.pointed
         width = self.size.width - 4  # the map's own comes only with its layout
-        self._still("pointed").show(target_words(target, layers.level, width) if target else "")
+        self._still("pointed").show(
+            target_words(target, layers.level, width, live=layers.live) if target else ""
+        )
         self._still("legend").show(layers.legend() if layers.targets else "")
 
     # -- acting ------------------------------------------------------------------------------

@@ -16,9 +16,11 @@ from obstui.tui.acts import Act
 from obstui.tui.clipboard import copy
 from obstui.tui.screens.confirm import Confirm, Question
 from obstui.tui.screens.view import T, View
+from obstui.tui.wording import has_come_to
 from obstui.tui.writer import Declined
 
 if TYPE_CHECKING:
+    from obstui.config import Paths
     from obstui.store import JobView, Store
 
 UNDO_DEPTH = 50
@@ -97,7 +99,7 @@ class JobActs(View[T]):
                 continue
             words = "This dashboard is read-only."
             if not self.dashboard.readonly:
-                words = f"{binding.description}: not for a job that is {job.state}."
+                words = f"{binding.description}: not for a job that {has_come_to(job.state)}."
             self.notify(words, severity="warning", markup=False, timeout=3)
 
     async def action_pause(self) -> None:
@@ -114,11 +116,12 @@ class JobActs(View[T]):
         job = self.selected_job
         if not self.any_marked and job is not None and job.live:
             again = job.desired == "cancel"
+            hangs_on_it = await asyncio.to_thread(_hangs_on, self.dashboard.paths, job.id)
             question = Question(
                 f"Cancel job {job.id}, which is {job.state}?",
                 "It was asked to end already: asking again ends it without saving."
                 if again
-                else "It saves what it has and ends; Retry goes on from there.",
+                else f"It saves what it has and ends; Retry goes on from there.{hangs_on_it}",
                 yes="Cancel the job",
                 no="Keep it",
             )
@@ -189,9 +192,7 @@ class JobActs(View[T]):
         others = len(marked) - len(fitting)
         if not fitting:
             states = ", ".join(sorted(set(marked.values())))
-            words = (
-                f"{act.verb}: not for jobs that are {states}, as the {len(marked):,} marked are."
-            )
+            words = f"{act.verb}: not for jobs in this state ({states})."
             self.notify(words, severity="warning", markup=False)
             return
         left = f" {others:,} of the marked jobs stay as they are." if others else ""
@@ -221,10 +222,9 @@ class JobActs(View[T]):
         except Declined as err:
             self.notify(str(err), severity="error", markup=False)
             return
-        if outcome.undo:
-            self.dashboard.undoable.append(outcome)
-            del self.dashboard.undoable[:-UNDO_DEPTH]
-            self.refresh_bindings()
+        self.dashboard.undoable.append(outcome)
+        del self.dashboard.undoable[:-UNDO_DEPTH]
+        self.refresh_bindings()
         self.notify(outcome.said, severity="warning" if outcome.refused else "information",
                     markup=False, timeout=3)  # fmt: skip
 
@@ -234,6 +234,10 @@ class JobActs(View[T]):
             self.notify("There is nothing to take back.", markup=False, timeout=3)
             return
         last = self.dashboard.undoable.pop()
+        if not last.undo:
+            words = f'Cannot be taken back: "{last.said}" Press u again for what came before it.'
+            self.notify(words, severity="warning", markup=False)
+            return
         try:
             refused = await self.dashboard.write(lambda store: acts.take_back(last.undo, store))
         except Declined as err:
@@ -253,6 +257,23 @@ _STATES: Mapping[str, tuple[str, ...]] = {
     "cancel": acts.CANCEL.states,
     "retry": acts.RETRY.states,
     "remove": acts.REMOVE.states,
-    "raise_priority": (*acts.WAITING, *acts.LIVE),
+    "raise_priority": acts.WAITING,
 }
 """The states in which an action fits a job."""
+
+
+def _hangs_on(paths: Paths, job_id: int) -> str:
+    """A sentence about the jobs that wait for this one and would be skipped; "" if none does."""
+    from obstui.store import Reader
+
+    with Reader.open(paths) as reader:
+        needs = reader.all_needs()
+    children: set[int] = set()
+    fresh = {job_id}
+    while fresh := {child for child, parents in needs.items() if fresh & set(parents)} - children:
+        children |= fresh
+    if not children:
+        return ""
+    names = ", ".join(map(str, sorted(children)[:5])) + (", ..." if len(children) > 5 else "")
+    one = len(children) == 1
+    return f" Job{'' if one else 's'} {names} wait{'s' if one else ''} for it and would be skipped."

@@ -21,7 +21,8 @@ _NAMES = {"question_mark": "?", "colon": ":", "plus": "+", "minus": "-", "enter"
           "space": "Space", "tab": "Tab", "shift+tab": "Shift+Tab", "slash": "/",
           "asterisk": "*", "comma": ",", "full_stop": ".", "pageup": "PgUp", "pagedown": "PgDn",
           "less_than_sign": "<", "greater_than_sign": ">",
-          "left_square_bracket": "[", "right_square_bracket": "]"}  # fmt: skip
+          "left_square_bracket": "[", "right_square_bracket": "]",
+          "left_curly_bracket": "{", "right_curly_bracket": "}"}  # fmt: skip
 
 WIDEST = 120  # as in the stylesheet
 

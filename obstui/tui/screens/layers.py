@@ -136,6 +136,11 @@ class LayersScreen(View[None]):
         for place, table in enumerate(self._page.tables):
             line.append(" against " if place else "  ", style("muted"))
             line.append("" if table.words == table.variant else table.words, style("muted"))
+        for table in self._page.tables:
+            if not any(layer.error is not None for layer in table.layers):
+                name = one_line(table.variant, limit=40)
+                line.append(f"  {name}: no errors were measured", style("warn"))
+        line.append("  N/d: calibration tokens for each input", style("faint"))
         return line
 
     # -- arranging ---------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -127,13 +128,11 @@ class ModelsScreen(View[None]):
         for base, variants in _trees(found):
             key = f"base {base.source}"
             self._entries[key], rows[key] = base, _base_cells(base)
-            before = None
             for place, variant in enumerate(variants, 1):
                 key, last = f"variant {variant.id}", place == len(variants)
-                cells = _variant_cells(variant, last=last, named=variant.job_id != before)
-                self._entries[key], rows[key] = variant, cells
-                before = variant.job_id
-        self.query_one(Sheet).show(HEADS, rows)
+                self._entries[key], rows[key] = variant, _variant_cells(variant, last=last)
+        name = replace(HEADS[0], width=40 if self.size.width >= 120 else HEADS[0].width)
+        self.query_one(Sheet).show((name, *HEADS[1:]), rows)
         self._draw_lines(found)
         self.refresh_bindings()
 
@@ -256,7 +255,8 @@ class ModelsScreen(View[None]):
             from obstui.lookup import checked
 
             spec = checked({"kind": "export", "variant": variant, "format": chosen})
-            return f"Queued job {store.enqueue(spec).id}, which exports {variant} as {chosen}."
+            number = store.enqueue(spec).id
+            return f"Queued job {number}, which exports {variant} as {chosen} and tells where to."
 
         await self._carry_out(enqueue)
 
@@ -281,7 +281,7 @@ class ModelsScreen(View[None]):
             question = _forgetting(chosen, needed)
         elif needed.unfinished:
             words = f"{_jobs(needed.unfinished)} still need{_s(needed.unfinished)} {chosen.id}: "
-            self.notify(f"{words}cancel or finish first.", severity="warning", markup=False)
+            self.notify(f"{words}cancel, or let it finish first.", severity="warning", markup=False)
             return
         else:
             question = _deleting(chosen, needed)
@@ -377,8 +377,7 @@ def _base_cells(base: Base) -> list[Text]:
     ]
 
 
-def _variant_cells(variant: Variant, *, last: bool, named: bool) -> list[Text]:
-    """`named`: the job stands beside its first variant only."""
+def _variant_cells(variant: Variant, *, last: bool) -> list[Text]:
     tree = Text.assemble(("└ " if last else "├ ", style("faint")),
                          (one_line(variant.id, limit=200), style("text")),
                          no_wrap=True, overflow="ellipsis")  # fmt: skip
@@ -388,7 +387,7 @@ def _variant_cells(variant: Variant, *, last: bool, named: bool) -> list[Text]:
         cell(f"{variant.sparsity * 100:g} %"),
         cell(formats.params(variant.params)),
         cell("not here", "warn") if gone else cell(formats.size(variant.size_bytes or 0)),
-        cell(f"{variant.kind} {variant.job_id}" if named else "", "muted", right=False),
+        cell(f"{variant.kind} {variant.job_id}", "muted", right=False),
         cell(_count(variant.used_by), "muted", right=False),
         cell(one_line(variant.method, limit=40), right=False),
     ]

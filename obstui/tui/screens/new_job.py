@@ -31,7 +31,7 @@ from obstui.tui.screens.confirm import Question as Ask
 from obstui.tui.theme import style
 from obstui.tui.widgets.key_bar import KeyBar
 from obstui.tui.widgets.plan_panel import PlanPanel
-from obstui.tui.widgets.question import Question, variant_choices
+from obstui.tui.widgets.question import Question, single_choices, variant_choices
 from obstui.tui.widgets.still import Still
 from obstui.tui.writer import Declined
 
@@ -51,8 +51,8 @@ class NewJobScreen(Screen[int]):
     AUTO_FOCUS = "#kind"
     BINDINGS: ClassVar[list[BindingType]] = [
         # The buttons name the keys of these two: a narrow footer has no room for them.
-        Binding("ctrl+s", "submit", "Queue the job", id="form.submit", priority=True, show=False,
-                tooltip="Check the answers and queue the job"),
+        Binding("ctrl+s", "submit", "Queue or change", id="form.submit", priority=True, show=False,
+                tooltip="Check the answers, and queue the job or change the one that waits"),
         Binding("ctrl+o", "more", "More options", id="form.more", priority=True,
                 tooltip="Ask for everything that such a job can be told, or hide it again"),
         Binding("ctrl+g", "plan", "Plan", id="form.plan", priority=True,
@@ -77,6 +77,7 @@ class NewJobScreen(Screen[int]):
         self._began: dict[str, Any] | None = None
         self._contradicted: Question | None = None
         self._refusals: dict[tuple[str, str], str] = {}
+        self._before_preset: Mapping[str, Any] = {}
 
     @property
     def dashboard(self) -> Dashboard:
@@ -180,20 +181,29 @@ class NewJobScreen(Screen[int]):
 
     @on(Select.Changed, "#preset")
     def _preset_chosen(self, event: Select.Changed) -> None:
+        """Fill its answers in, or put back what was there before any preset."""
         preset = next((each for each in form.PRESETS if each.name == event.value), None)
-        if preset is None:
-            return
-        for key, answer in preset.answers.items():
+        if preset is not None:
+            self._before_preset = self._before_preset or {
+                key: self.query_one(f"#ask-{key}", Question).answer for key in preset.answers
+            }
+        answers = preset.answers if preset is not None else self._before_preset
+        for key, answer in answers.items():
             self.query_one(f"#ask-{key}", Question).fill(answer)
-        self._help(preset.says)
+        if preset is None:
+            self._before_preset = {}
+        else:
+            self._help(preset.says)
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         question = _question_of(event.widget)
         self.refresh_bindings()
         if question is not None:
             self._help(question.field.advice)
+            if question.field.key in ("variant", "variants"):
+                self._renew_offers()
         elif event.widget.id == "preset":
-            self._help("Fills the fields below; change what you like after.")
+            self._help("Fills the fields below; no preset brings back what you wrote.")
         else:
             self._help("")
 
@@ -211,7 +221,9 @@ class NewJobScreen(Screen[int]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "pick":
             question = _question_of(self.focused)
-            return True if question is not None and question.field.pick else None
+            return question is not None and question.field.pick is not None
+        if action == "plan":  # where there is room it stands beside the questions
+            return self.has_class("-plan") or not self.has_class("-wide")
         return super().check_action(action, parameters)
 
     def action_pick(self) -> None:
@@ -267,14 +279,28 @@ class NewJobScreen(Screen[int]):
     def _chosen(self) -> None:
         self._plan()
 
+    def _renew_offers(self) -> None:
+        """Jobs may have been queued, or may have ended, since the form was opened."""
+        offers = form.offers(self.dashboard.snapshot.jobs)
+        if offers == self._offers:
+            return
+        self._offers = offers
+        self._list_variants()
+        choice: Select[str] = self.query_one("#answer-variant", Select)
+        chosen = choice.value
+        choice.set_options(single_choices(offers))
+        if any(offer.id == chosen for offer in offers):
+            choice.value = chosen
+
     @on(Input.Changed, "#answer-model")
-    def _model_named(self, event: Input.Changed) -> None:
+    def _list_variants(self) -> None:
         """Only variants of this model, or of these, can be compared with it."""
         choices = self.query_one("#answer-variants", SelectionList)
         marked = set(choices.selected)
         choices.clear_options()
-        # Not the event's own: the first one comes after an old job's answers have been filled in.
-        fresh = list(variant_choices(self._offers, form.parts(event.input.value)))
+        # Not an event's value: the first one comes after an old job's answers have been filled in.
+        models = self.query_one("#answer-model", Input).value
+        fresh = list(variant_choices(self._offers, form.parts(models)))
         choices.add_options(fresh)
         for choice in fresh:
             if choice.value in marked:
@@ -293,11 +319,16 @@ class NewJobScreen(Screen[int]):
         question.say(words)
         return not words
 
+    @property
+    def unsaved(self) -> bool:
+        """Whether something was written that leaving would lose."""
+        return self._all_answers != self._began
+
     def action_leave(self) -> None:
         """First out of the plan; what has been written is given up only after a yes."""
         if self.has_class("-plan"):
             self.action_plan()
-        elif self._all_answers == self._began:
+        elif not self.unsaved:
             self.dismiss()
         else:
             self.app.push_screen(Confirm(_LEAVE), self._left)

@@ -68,8 +68,8 @@ class QueueScreen(JobActs[None]):
                 tooltip="The job below"),
         Binding("k", "table('cursor_up')", "Up", id="queue.up", show=False,
                 tooltip="The job above"),
-        Binding("g", "end(0)", "First", id="queue.first", show=False, tooltip="The first job"),
-        Binding("G", "end(-1)", "Last", id="queue.last", show=False, tooltip="The last job"),
+        Binding("g,home", "end(0)", "First", id="queue.first", show=False, tooltip="The first job"),
+        Binding("G,end", "end(-1)", "Last", id="queue.last", show=False, tooltip="The last job"),
     ]  # fmt: skip
 
     def __init__(self, watch: int | None = None) -> None:
@@ -229,6 +229,8 @@ class QueueScreen(JobActs[None]):
     async def _filter_changed(self, event: FilterLine.Changed) -> None:
         before = self._terms
         self._fault = self._read_filter(event.text)
+        if self._fault and event.done:  # the rows below are not what was asked for
+            self.query_one(FilterLine).open()
         if before != self._terms:
             # Half a word may find nothing: the job selected before is selected again when it can.
             if self._filtered_from is not None:
@@ -304,6 +306,9 @@ class QueueScreen(JobActs[None]):
                 table.chosen_columns = keys | {c.key for c in COLUMNS if c.always}
                 self._remember()
                 await self.show_newest()
+                if left_out := table.left_out:
+                    words = f"No room in this width for: {', '.join(left_out)}."
+                    self.notify(words, markup=False, timeout=5)
 
         self.app.push_screen(Selections("Columns", options, table.chosen_columns), chosen)
 

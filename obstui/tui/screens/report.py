@@ -17,6 +17,7 @@ from textual.widgets import DataTable
 from obstui.report import SEEN, Report, collect, shares, tree_bytes
 from obstui.text import one_line
 from obstui.tui import wording
+from obstui.tui.acts import Outcome
 from obstui.tui.follow import Fault
 from obstui.tui.formats import duration, params, size, when
 from obstui.tui.screens.job_acts import JobActs
@@ -25,7 +26,7 @@ from obstui.tui.widgets.still import Still, alike
 
 if TYPE_CHECKING:
     from obstui.config import Paths
-    from obstui.store import JobView, Reader
+    from obstui.store import JobView, Reader, Store
     from obstui.tui.follow import Snapshot
 
 FIRST_LOOK = 24 * 3600.0
@@ -44,18 +45,18 @@ class Away:
 
     def __init__(self, now: float) -> None:
         self.now = now
-        self._since: float | None = None
+        self.since: float | None = None
         self.first = False
         """Whether no report was ever read here."""
         self._sizes: dict[Path, tuple[float, int]] = {}
 
     def read(self, reader: Reader) -> Report:
         """Raises StoreError."""
-        if self._since is None:
+        if self.since is None:
             seen = reader.setting(SEEN)
             known = isinstance(seen, (int, float)) and 0 < seen <= self.now
-            self._since, self.first = seen if known else self.now - FIRST_LOOK, not known
-        return collect(reader, reader.paths, since=self._since, now=self.now,
+            self.since, self.first = seen if known else self.now - FIRST_LOOK, not known
+        return collect(reader, reader.paths, since=self.since, now=self.now,
                        measure=self._measure)  # fmt: skip
 
     def _measure(self, folder: Path) -> int:
@@ -130,6 +131,7 @@ class ReportScreen(JobActs[None]):
             self.query_one("#lines", Still).show(Text(page.words, style("bad")))
         if found is None:
             return
+        self.dashboard.report_read_at = self._away.now
         self.query_one("#heading", Still).show(heading(found, self._away.first))
         self._fill(ended(found))
         self._describe()
@@ -172,10 +174,25 @@ class ReportScreen(JobActs[None]):
             self.dashboard.open_job(job.id)
 
     def action_seen(self) -> None:
-        now = self._away.now
-        self.dashboard.change(
-            lambda store: store.set_setting(SEEN, now), "Read: the next report begins here."
-        )
+        now, before = self._away.now, self._away.since
+
+        def act(store: Store) -> Outcome:
+            store.set_setting(SEEN, now)
+            words = "Read: the next report begins here."
+            return Outcome(words, (lambda store: store.set_setting(SEEN, before),))
+
+        self.change(act)
+
+
+def leave_word(store: Store, read_at: float | None, now: float) -> None:
+    """The next report begins where the last one was read; for who never read one, where the first
+    visit ends. Raises StoreError."""
+    from obstui.store import Reader
+
+    with Reader.open(store.paths) as reader:
+        first = reader.setting(SEEN) is None
+    if read_at is not None or first:
+        store.set_setting(SEEN, now if read_at is None else read_at)
 
 
 def greeting(paths: Paths, now: float) -> str:
@@ -229,7 +246,10 @@ def lines(found: Report) -> Iterator[Text]:
     hours = [f"{duration(seconds)} on {one_line(device, limit=40)}"
              for device, seconds in sorted(found.device_seconds.items())]  # fmt: skip
     yield _line("Cost", ", ".join(hours) or "no device time")
-    yield _line("Disk", f"{size(found.disk_bytes)} by these jobs, {size(found.all_bytes)} in all")
+    yield _line(
+        "Disk",
+        f"{size(found.disk_bytes)} by these jobs; {size(found.all_bytes)} in the state folder",
+    )
     yield _line("Left", _left(found))
     for stop in found.stops:
         yield _line("Stopped", one_line(stop), "warn")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from obstui.text import one_line
@@ -25,7 +25,7 @@ TOO_SMALL = "This terminal is too small for the dashboard: make it 40 x 12 or la
 
 
 class View(Screen[T]):
-    """A full screen. `show` is called with every new snapshot while the screen is on top."""
+    """A full screen. `show` is called with every new snapshot while the screen is in sight."""
 
     _keys: tuple[tuple[str, str, bool], ...] = ()
 
@@ -39,8 +39,8 @@ class View(Screen[T]):
     View #too-small { display: none; padding: 0 1; }
     View #banner { background: $error 22%; padding: 0 1; }
     View.-short StatusLine { height: 1; }
-    View.-tiny > *, View.-flat > * { display: none; }
-    View.-tiny > #too-small, View.-flat > #too-small { display: block; }
+    View.-tiny > *, View.-flat > * { display: none !important; }
+    View.-tiny > #too-small, View.-flat > #too-small { display: block !important; }
     """
 
     def compose(self) -> ComposeResult:
@@ -67,6 +67,7 @@ class View(Screen[T]):
 
     async def on_screen_resume(self) -> None:
         """The screen is on top again: it has missed what came in between."""
+        self.dashboard.hold()
         self.ask_follower()
         self.call_after_refresh(self.show_newest)
 
@@ -76,7 +77,7 @@ class View(Screen[T]):
 
     async def show_newest(self) -> None:
         """Draw the newest snapshot, once the screen has its size."""
-        if not self.is_current:
+        if not self._in_sight:
             return
         try:
             await self.show(self.dashboard.snapshot)
@@ -86,6 +87,16 @@ class View(Screen[T]):
             why = one_line(f"{type(err).__name__}: {err}", limit=120)
             words = f"A part of this screen cannot be drawn ({why}). The other places go on."
             self.query_one("#banner", Still).show(Text(words, style("bad")))
+        if self.is_current and self.dashboard.up_to_date:
+            self.dashboard.let_see()
+
+    @property
+    def _in_sight(self) -> bool:
+        """Whether nothing but questions stands before the screen."""
+        for screen in reversed(self.app.screen_stack):  # empty: being closed
+            if screen is self or not isinstance(screen, ModalScreen):
+                return screen is self
+        return False
 
     def refresh_bindings(self) -> None:
         """Have the footer drawn anew, if a key does something else now: it would be drawn, and

@@ -257,9 +257,12 @@ def _name(canvas: _Canvas, spots: dict[Point, tuple[int, int]]) -> None:
                 canvas.write(begin, row, name, look)
                 break
         else:
-            if point.chosen:
-                begin = max(0, min(column - len(name) // 2, canvas.width - len(name)))
-                canvas.write(begin, row - 1 if row > 1 else row + 1, name, look)
+            begin = max(0, min(column - len(name) // 2, canvas.width - len(name)))
+            beside = (row - 1, row + 1, row - 2, row + 2) if point.chosen else ()
+            for near in beside:
+                if 0 < near < canvas.height - 2 and canvas.free(begin, near, len(name)):
+                    canvas.write(begin, near, name, look)
+                    break
 
 
 class Chart(Widget):

@@ -44,11 +44,11 @@ class FilterLine(Vertical):
     ]  # fmt: skip
 
     class Changed(Message):
-        """The person has typed another filter, some moments ago."""
+        """The person has typed another filter, some moments ago, or is `done` with it."""
 
-        def __init__(self, text: str) -> None:
+        def __init__(self, text: str, *, done: bool) -> None:
             super().__init__()
-            self.text = text
+            self.text, self.done = text, done
 
     def __init__(self, table: str, *, id: str | None = None) -> None:  # noqa: A002
         """`table` is the selector of what has the keys when the filter is left."""
@@ -108,12 +108,13 @@ class FilterLine(Vertical):
 
     def _tell_change(self) -> None:
         self._timer = None
-        self.post_message(self.Changed(self.text))
+        self.post_message(self.Changed(self.text, done=False))
 
     def action_leave(self) -> None:
         if self._timer is not None:
             self._timer.stop()
-            self._tell_change()
+            self._timer = None
+        self.post_message(self.Changed(self.text, done=True))
         self.screen.set_focus(self.screen.query_one(self._table))
         self.call_after_refresh(self._fold)
 

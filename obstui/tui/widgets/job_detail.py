@@ -99,7 +99,7 @@ class JobDetail(Vertical):
     def _show_layers(self, job: JobView, facts: JobFacts | None) -> None:
         layers = self.query_one("#pane-map", LayerMap)
         detail = str((job.progress or {}).get("detail") or "") if job.live else ""
-        layers.show(facts, detail)
+        layers.show(facts, detail, live=job.live)
         self._still("legend").show(layers.legend() if layers.targets else "")
 
     async def _show_pictures(self, job: JobView, facts: JobFacts | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -46,8 +47,18 @@ def status(job: JobView, snapshot: Snapshot, now: float, width: int, *, readonly
     if not job.finished:
         alive = snapshot.worker_alive
         words = wording.waiting_words(job, snapshot.ahead, worker_alive=alive, readonly=readonly)
-        return Text(words, style("text"))
+        return Text(words, style("text")).append_text(_so_far(job, snapshot))
     return _ended(job, now, readonly=readonly)
+
+
+def _so_far(job: JobView, snapshot: Snapshot) -> Text:
+    """What a job that waits to go on has on disk."""
+    facts = snapshot.facts
+    if facts is None or facts.job_id != job.id or not facts.phases or not facts.phases[-1].total:
+        return Text()
+    phase = facts.phases[-1]
+    share = percent(facts.phase_done / phase.total)
+    return Text(f"\nIt has got to {one_line(phase.name, limit=40)}, {share}.", style("muted"))
 
 
 def placed(job: JobView, snapshot: Snapshot) -> Text:
@@ -92,7 +103,10 @@ def _live(job: JobView, snapshot: Snapshot, now: float, width: int) -> Text:
     line = Text.assemble((formats.time_left(left), style("accent")))
     following = [one_line(name, limit=20) for name, *_ in progress.get("following") or ()]
     if following:
-        line.append("   then " + ", ".join(following), style("muted"))
+        # A sequential prune goes through the same phases many times.
+        times = Counter(following)
+        names = (f"{name} ×{count}" if count > 1 else name for name, count in times.items())
+        line.append("   then " + ", ".join(names), style("muted"))
     if detail := one_line(progress.get("detail") or "", limit=200):
         line.append(f"   {detail}", style("muted"))
     line.truncate(width, overflow="ellipsis")
@@ -110,7 +124,8 @@ def _ended(job: JobView, now: float, *, readonly: bool) -> Text:
     if job.finished_at is not None:
         line.append(f"{job.state} {formats.when(job.finished_at, now)}", style("text"))
     if took := wording.took(job):
-        line.append(f", took {took}", style("text"))
+        several = f" in {job.attempt} attempts" if job.attempt > 1 else ""
+        line.append(f", took {took}{several}", style("text"))
     if words := wording.outcome(job):
         line.append(f" · {words}", style("muted"))
     return line

@@ -14,6 +14,7 @@ from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
 
 from obstui.tui.widgets.job_columns import (
+    COLUMNS,
     USUAL,
     Column,
     Row,
@@ -137,6 +138,13 @@ class JobTable(DataTable[Text]):
         for (column, width), head in zip(wanted, heads, strict=True):
             label = Text(head, justify="right" if column.right else "left")
             self.add_column(label, key=column.key, width=width)
+
+    @property
+    def left_out(self) -> list[str]:
+        """What the chosen columns that have no room are called."""
+        shown = {column.key for column, _ in self._columns}
+        return [column.words or column.label for column in COLUMNS
+                if column.key in self.chosen_columns and column.key not in shown]  # fmt: skip
 
     @staticmethod
     def _head(column: Column, snapshot: Snapshot) -> str:

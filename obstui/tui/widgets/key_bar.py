@@ -9,8 +9,8 @@ from textual.events import Resize
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
-HELP = "app.help"
-"""The binding that is never left out: it leads to all the others."""
+ALWAYS = frozenset({"app.help", "app.quit"})
+"""Never left out: the way to all the others, and the way out."""
 MOVES = frozenset("jkgGhl")
 """Whose hands know them looks for no name."""
 
@@ -29,11 +29,11 @@ class KeyBar(Footer):
         keys that do the same everywhere stand at the end."""
         first = self._bindings_that(show=True)
         room = self.app.size.width + 1
-        room -= sum(self._width(each) for each in first.values() if each.binding.id == HELP)
+        room -= sum(self._width(each) for each in first.values() if each.binding.id in ALWAYS)
         here: list[ActiveBinding] = []
         everywhere: list[ActiveBinding] = []
         for each in first.values():
-            kept = each.binding.id == HELP
+            kept = each.binding.id in ALWAYS
             room -= 0 if kept else self._width(each)
             if kept or room >= 0:
                 (everywhere if each.node is self.app else here).append(each)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -111,18 +112,20 @@ class LayerMap(Widget, can_focus=True):
         self._kinds: tuple[str, ...] = ()
         self._at: dict[tuple[str, int], Target] = {}
         self._at_work = ""
+        self.live = True
         self._cursor = (0, 0)  # column among the blocks, row among the kinds
         self._blocks: tuple[int, ...] = ()
         self._plan = Plan()
         self._worst = 0.0
 
-    def show(self, facts: JobFacts | None, at_work: str = "") -> None:
-        """Draw these targets; `at_work` is what the job says it is doing right now."""
+    def show(self, facts: JobFacts | None, at_work: str = "", *, live: bool = True) -> None:
+        """Draw these targets; `at_work` is what the job says it is doing right now. Not `live`:
+        what is shown being done was left so."""
         targets = facts.targets if facts else ()
-        if (targets, at_work) == (self.targets, self._at_work):
+        if (targets, at_work, live) == (self.targets, self._at_work, self.live):
             return
         known = (len(self.targets), self._plan)
-        self.targets, self._at_work = targets, at_work
+        self.targets, self._at_work, self.live = targets, at_work, live
         self._levels = facts.levels if facts else ()
         if self.level not in self._levels:
             self.level = self._levels[-1] if self._levels else None
@@ -212,20 +215,29 @@ class LayerMap(Widget, can_focus=True):
 
     def legend(self) -> Text:
         """How to read the heights: at which sparsity, and what the tallest stands for."""
-        solved = sum(target.solved for target in self.targets)
+        level = self.level
+        solved = sum(
+            target.solved if level is None else level in (target.error or target.kept or {})
+            for target in self.targets
+        )
         gathering = sum(target.gathering for target in self.targets)
-        narrow = self.size.width < 70
+        errors = self.level is not None and self._worst > 0
         line = Text(f"{solved} of {len(self.targets)} solved", style("text"), no_wrap=True)
         if gathering:
-            words = "" if narrow else " calibrating"
+            words = " calibrating" if self.live else " calibrated in part"
+            words = "" if errors and self.size.width < 70 else words
             line.append(f"  {GATHERING} {gathering}{words}", style("accent"))
-        if self.level is None or not self._worst:
-            signs = {WAITING: "waiting", AT_WORK: "being solved", SOLVED: "solved"}
+        if not errors:
+            signs = {AT_WORK: "being solved", WAITING: "waiting", SOLVED: "solved"}
             for sign, words in signs.items():
-                line.append(f"  {sign} {words}", style("muted"))
+                entry = f"  {sign} {words}"
+                if line.cell_len + cell_len(entry) <= self.size.width:
+                    line.append(entry, style("muted"))
             return line
         line.append("  error at ", style("muted"))
-        line.append(f"{float(self.level) * 100:g} %", style("text")).append("  0 ", style("muted"))
+        line.append(f"{float(self.level or 0) * 100:g} %", style("text")).append(
+            "  0 ", style("muted")
+        )
         for glyph, colour in zip(HEIGHTS, theme.ramp(), strict=True):
             line.append(glyph, colour)
         return line.append(f" {self._worst:.3f}", style("muted"))

@@ -269,6 +269,8 @@ class LogView(Vertical):
 
     def show(self, tail: Tail) -> None:
         self.body.show(tail)
+        if not tail.lines:  # nothing moves
+            self._say_where()
 
     def on_resize(self) -> None:
         self._say_where()

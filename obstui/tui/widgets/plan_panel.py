@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.worker import get_current_worker
 
+from obstui.finish import calibration
 from obstui.specs import BadSpec, PipelineSpec
 from obstui.text import one_line
 from obstui.tui import form, machine
@@ -76,7 +78,7 @@ def work_out(paths: Paths, kind: str, answers: Mapping[str, Any]) -> Forecast:
     alike = Counter(spec.model_copy(update={"name": "", "seed": 0}) for spec in asked)
     plans = [plan.make(spec) for spec, _ in zip(alike, range(PLANNED), strict=False)]
     with Reader.open(paths) as reader:
-        past = reader.jobs(states=("succeeded",), limit=HISTORY)
+        past = reader.past_runs(HISTORY)
     free = machine.free_bytes(paths.home)
     found = [Forecast(made, plan.past(past, made), free) for made in plans]
     largest = max(found, key=lambda each: each.plan.choice.forecast.needed)
@@ -84,13 +86,20 @@ def work_out(paths: Paths, kind: str, answers: Mapping[str, Any]) -> Forecast:
 
 
 def _together(alike: Counter[Any], found: Iterable[Forecast]) -> Together:
+    """The sums; a calibration that several jobs of the sweep share counts once."""
     jobs = alike.total()
     if len(alike) > PLANNED:
         return Together(jobs, None, None)
-    pairs = list(zip(alike.values(), found, strict=True))
-    times = [count * each.time.seconds for count, each in pairs if each.time]
-    seconds = sum(times) if len(times) == len(pairs) else None
-    return Together(jobs, seconds, sum(count * each.disk for count, each in pairs))
+    seconds, disk = 0.0, 0
+    calibrated: set[str] = set()
+    for (spec, count), each in zip(alike.items(), found, strict=True):
+        shared = calibration(spec.model_dump(mode="json"))
+        again = shared is not None and shared in calibrated
+        calibrated |= {shared} if shared is not None else set()
+        disk += count * (each.disk - (each.plan.shared_disk if again else 0))
+        time = each.time
+        seconds += count * (time.steady + (0.0 if again else time.growing)) if time else math.nan
+    return Together(jobs, None if math.isnan(seconds) else seconds, disk)
 
 
 class PlanPanel(VerticalScroll):

@@ -91,8 +91,9 @@ class Question(Vertical):
             area.cursor_blink = False
             return area
         if field.key == "variant":
-            options = [(Content(f"{o.id}  {o.words}"), o.id) for o in self._offers]
-            return Select(options, id=key, compact=True, prompt="the dense model")
+            return Select(
+                single_choices(self._offers), id=key, compact=True, prompt="the dense model"
+            )
         if field.key == "variants":
             return _Marks(*variant_choices(self._offers, ["demo"]), id=key, compact=True)
         answer = _Line(field.start, id=key, placeholder=field.hint, compact=True)
@@ -141,6 +142,12 @@ class Question(Vertical):
     def say(self, words: str) -> None:
         """Put this sentence under the field, or take it away."""
         self.query_one(".fault", Still).show(Text(words, style("bad")) if words else "")
+
+
+def single_choices(offers: list[form.Offer]) -> list[tuple[Text, str]]:
+    """The variants, one of which may be chosen; what is typed in the open list is looked for only
+    among prompts of this type."""
+    return [(Text(f"{offer.id}  {offer.words}"), offer.id) for offer in offers]
 
 
 def variant_choices(offers: list[form.Offer], models: Sequence[str]) -> Iterator[Selection[str]]:

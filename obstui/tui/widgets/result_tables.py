@@ -49,8 +49,8 @@ def variants_text(result: Mapping[str, Any], width: int) -> Text:
         [
             (one_line(v["id"], limit=24), "strong"),
             (f"{float(v['sparsity']) * 100:g} %", "text"),
-            (formats.number(v.get("mean_error"), 4), "text"),
-            (formats.number(v.get("held_out_error"), 4), "text"),
+            (formats.number(v.get("mean_error"), ".4f"), "text"),
+            (formats.number(v.get("held_out_error"), ".4f"), "text"),
             (formats.params(int(v["params"])), "text"),
             (formats.change(v["params"], v.get("dense_params") or 0), "good"),
             (formats.size(v["size_bytes"]) if v.get("size_bytes") else "–", "text"),
@@ -66,7 +66,7 @@ def variants_text(result: Mapping[str, Any], width: int) -> Text:
 
 _MODEL_HEADS: tuple[str, ...] = (
     "model", "sparsity", "SSIM", "PSNR", "s/image", "params", "vs dense", "attributes",
-    "latent dist", "on disk", "method",
+    "latent dist", "in memory", "method",
 )  # fmt: skip
 
 
@@ -94,18 +94,18 @@ def models_text(models: Sequence[Mapping[str, Any]], width: int) -> Text:
 def _model_row(
     m: Mapping[str, Any], dense: Mapping[str, Any] | None, best: Mapping[str, Any]
 ) -> tuple[Cell, ...]:
-    def scored(key: str, digits: int) -> Cell:
+    def scored(key: str, form: str) -> Cell:
         value = m.get(key)
         winner = value is not None and value == best.get(key)
-        return formats.number(value, digits), "strong good" if winner else "text"
+        return formats.number(value, form), "strong good" if winner else "text"
 
     attributes = m.get("attributes")
     return (
         (one_line(m["model"], limit=24), "strong"),
         (f"{float(m['sparsity']) * 100:g} %" if m.get("sparsity") else "–", "text"),
-        scored("ssim", 3),
-        scored("psnr", 1),
-        scored("latency", 2),
+        scored("ssim", ".3f"),
+        scored("psnr", ".1f"),
+        scored("latency", ".2f"),
         (formats.params(int(m["params"])), "text"),
         (formats.change(m["params"], dense["params"] if dense else 0) or "–", "text"),
         (f"{attributes * 100:.0f} %" if attributes is not None else "–", "text"),

@@ -146,11 +146,15 @@ def _right(said: Said, *, brief: bool) -> Text:
     machine = said.snapshot.machine
     if said.readonly:
         parts.append(Text("read-only", style("warn")))
-    if (finish := machine.finish) is not None and finish.p50 is not None:
+    finish = machine.finish
+    if any(stop.scope == "*" and stop.until is None for stop in said.snapshot.stops):
+        finish = None
+    if finish is not None and finish.p50 is not None and finish.p50 >= said.now:
         early, late = formats.when(finish.p50, said.now), formats.when(finish.p90 or 0, said.now)
         words = early if brief or early == late else f"{early}–{late}"
-        about = "at least " if finish.unknown and not brief else "~"
-        parts.append(Text.assemble((f"done {about}", style("muted")), (words, style("text"))))
+        if finish.unknown and not brief:
+            words = f"{early} or later"
+        parts.append(Text.assemble(("done ~", style("muted")), (words, style("text"))))
     free = machine.disk_free
     if free is not None and (not brief or free < LITTLE_DISK):
         look = "warn" if free < LITTLE_DISK else "muted"

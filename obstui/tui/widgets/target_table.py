@@ -25,13 +25,16 @@ def unit_name(kind: str) -> str:
     return "neurons" if kind == "ff" else "heads"
 
 
-def target_words(target: Target, level: str | None, width: int) -> Text:
-    """One target on one line, at one sparsity; its full name where there is room for all of it."""
+def target_words(target: Target, level: str | None, width: int, *, live: bool = True) -> Text:
+    """One target on one line, at one sparsity; its full name where there is room for all of it. Not
+    `live`: what is being done was left so."""
     place = f"{target.stage} block {target.block} {target.kind}  "
     line = Text.assemble((place, style("strong")), no_wrap=True)
     kept = (target.kept or {}).get(level or "")
     if kept is None:
-        doing = "calibrating" if target.gathering else "waiting"
+        doing = "waiting"
+        if target.gathering:
+            doing = "calibrating" if live else "calibrated in part"
         line.append(f"{target.units:,} {unit_name(target.kind)}, {doing}", style("muted"))
         return _named(line, target, width)
     line.append(f"keeps {formats.whole(kept)} of {target.units:,} {unit_name(target.kind)}",
@@ -40,9 +43,10 @@ def target_words(target: Target, level: str | None, width: int) -> Text:
         if (error := (errors or {}).get(level or "")) is not None:
             line.append(f"  {words} {error:.4f}", style("accent"))
     if target.seconds is not None:
-        line.append(f"  {formats.measured(target.seconds)}", style("muted"))
+        line.append(f"  solved in {formats.measured(target.seconds)}", style("muted"))
     if target.samples_per_dim is not None:
-        line.append(f"  N/d {target.samples_per_dim:.1f}", style("muted"))
+        means = " tokens an input" if width >= 110 else ""
+        line.append(f"  N/d {target.samples_per_dim:.1f}{means}", style("muted"))
     return _named(line, target, width)
 
 
@@ -114,6 +118,6 @@ def _cells(target: Target, levels: tuple[str, ...]) -> list[Text]:
     for level in levels:
         kept, error = (target.kept or {}).get(level), (target.error or {}).get(level)
         words = Text.assemble((f"{formats.whole(kept):>5} ", style("text")), justify="right")
-        cells.append(words.append(formats.number(error, 4), style("accent")))
+        cells.append(words.append(formats.number(error, ".4f"), style("accent")))
     cells.append(right("" if target.seconds is None else formats.measured(target.seconds), "muted"))
     return cells
