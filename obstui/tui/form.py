@@ -263,6 +263,13 @@ def jobs_data(kind: str, answers: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(matrices.combinations(fields, matrix))
 
 
+def asked(kind: str, answers: Mapping[str, Any]) -> list[specs.Spec]:
+    """The jobs that the answers ask for. Reads the prompt file: never on the UI thread. Raises
+    BadSpec."""
+    options(answers)
+    return [specs.parse(data) for data in jobs_data(kind, answers)]
+
+
 def sweep_name(kind: str, answers: Mapping[str, Any]) -> str | None:
     """What the jobs are called together; None where there is one."""
     matrix = several(kind, answers)

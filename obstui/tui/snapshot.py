@@ -58,9 +58,11 @@ async def settled(app: Dashboard, pilot: Pilot[None]) -> None:
     """Wait until the store has been read and its pictures are drawn. Raises TimeoutError."""
     import asyncio
 
+    from obstui.tui.widgets.plan_panel import PlanPanel
+
     async with asyncio.timeout(60):
         await pilot.pause()
-        while not app.up_to_date:
+        while not app.up_to_date or any(plan.at_work for plan in app.screen.query(PlanPanel)):
             await asyncio.sleep(0.02)
             await pilot.pause()
     await app.workers.wait_for_complete()

@@ -143,7 +143,7 @@ async def test_the_table_by_the_mouse(busy: tui_store.Scene) -> None:
         await click(pilot, table, (20, 3))
         assert isinstance(app.screen, QueueScreen)
         assert chosen(app) == first[2]
-        await click(pilot, table, (20, 3), times=2)
+        await click(pilot, table, (40, 3))
         await at_job(app, pilot, first[2])
         await footer_key(app, pilot, "Back")
         await until(pilot, lambda: isinstance(app.screen, QueueScreen))

@@ -10,13 +10,17 @@ import pytest
 from PIL import Image
 
 from obstui.config import Paths
+from obstui.options import JobOptions
+from obstui.specs import parse
 from obstui.tui.facts import Sample
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.picture import PictureScreen
 from obstui.tui.screens.queue import QueueScreen
+from obstui.tui.widgets.job_table import JobTable
 from obstui.tui.widgets.layer_map import LayerMap, plan
 from obstui.tui.widgets.log_view import LogLines, LogView
 from obstui.tui.widgets.picture import Picture, PictureRow
+from obstui.tui.widgets.plan_panel import PlanPanel
 from obstui.tui.widgets.result_tables import result_text
 from obstui.tui.widgets.still import Still
 from obstui.tui.widgets.target_table import TargetTable
@@ -413,3 +417,49 @@ def test_the_strip_fits_and_says_what_nobody_measured(width: int) -> None:
     assert host.startswith("RAM ")
     assert "of this process" in host
     assert "%" not in host
+
+
+async def test_a_job_that_waits_tells_what_it_will_take(paths: Paths) -> None:
+    """Its plan, in the queue's pane where there is room and on its own screen; a change of the job
+    makes it anew, a start takes it away, and a job that cannot run is known before the night."""
+    scene = tui_store.Scene(paths.home)
+    tui_store.prune_finished(scene)
+    first = scene.queue("prune", model="demo", sparsity=[0.1], num_prompts=48)
+    lost = scene.queue("prune", model=str(paths.home / "gone"), sparsity=[0.1])
+    try:
+        async with opened(paths, size=(160, 50), watch=first.id) as (app, pilot):
+            await until(pilot, lambda: "Time about" in shown(app, "#pane-plan #plan-lines"))
+            await pilot.press("enter")
+            await until(pilot, lambda: "10 %" in shown(app, "#job-plan #plan-lines"))
+            assert app.focused is app.screen.query_one(PlanPanel)
+            longer = first.spec | {"sparsity": [0.1, 0.4]}
+            scene.store.edit(first.id, parse(longer), JobOptions())
+            await until(pilot, lambda: "40 %" in shown(app, "#job-plan #plan-lines"))
+            claim = scene.start()
+            scene.phase(claim, "calibrate", 75, "passes")
+            await until(pilot, lambda: not app.screen.query_one(PlanPanel).display)
+            await pilot.press("escape")
+            await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+            app.screen.query_one(JobTable).choose(lost.id)
+            words = "None yet: No model"
+            await until(pilot, lambda: words in shown(app, "#pane-plan #plan-lines"))
+    finally:
+        scene.close()
+
+
+async def test_a_long_plan_is_read_with_the_usual_keys(paths: Paths) -> None:
+    scene = tui_store.Scene(paths.home)
+    scene.queue("prune", model="demo", sparsity=[0.1, 0.2, 0.3])
+    try:
+        async with opened(paths, size=(60, 20), watch=1) as (app, pilot):
+            await pilot.press("enter")
+            await until(pilot, lambda: "30 %" in shown(app, "#job-plan #plan-lines"))
+            panel = app.screen.query_one(PlanPanel)
+            await pilot.press("j", "j")
+            await until(pilot, lambda: panel.scroll_y == 2)
+            await pilot.press("G")
+            await until(pilot, lambda: panel.scroll_y == panel.max_scroll_y > 2)
+            await pilot.press("g", "S", "O", "j")
+            await until(pilot, lambda: panel.scroll_y == 1)
+    finally:
+        scene.close()

@@ -18,7 +18,7 @@ from obstui.tui import form, wording
 from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.new_job import NewJobScreen
 from obstui.tui.screens.queue import QueueScreen
-from obstui.tui.widgets.plan_panel import Together, work_out
+from obstui.tui.widgets.plan_panel import Forecast, Together, work_out
 from obstui.tui.widgets.question import variant_choices
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_store
@@ -319,11 +319,15 @@ async def test_several_values_queue_a_sweep_of_all_combinations(scene: tui_store
     assert new[-1].name == "night damping=0.01, seed=0"
 
 
+def planned(scene: tui_store.Scene, answers: dict[str, str]) -> Forecast:
+    return work_out(scene.paths, form.asked("prune", answers))
+
+
 def test_a_sweeps_plan_adds_up_its_jobs(scene: tui_store.Scene) -> None:
-    one = work_out(scene.paths, "prune", {"num_prompts": "48", "sparsity": "0.1"})
+    one = planned(scene, {"num_prompts": "48", "sparsity": "0.1"})
     answers = {"num_prompts": "48, 96", "sparsity": "0.1", "seed": "1,2,3", "size": ""}
-    two = work_out(scene.paths, "prune", {"num_prompts": "96", "sparsity": "0.1"})
-    found = work_out(scene.paths, "prune", answers)
+    two = planned(scene, {"num_prompts": "96", "sparsity": "0.1"})
+    found = planned(scene, answers)
     assert one.together is None
     assert one.time is not None
     assert one.time.steady > 0
@@ -333,14 +337,12 @@ def test_a_sweeps_plan_adds_up_its_jobs(scene: tui_store.Scene) -> None:
     assert found.together.seconds == pytest.approx(hours)
     assert found.together.disk == pytest.approx(3 * (one.disk + two.disk))
     many = {"num_prompts": ",".join(str(n) for n in range(48, 100)), "sparsity": "0.1"}
-    assert work_out(scene.paths, "prune", many).together == Together(52, None, None)
+    assert planned(scene, many).together == Together(52, None, None)
 
 
 def test_a_sweep_of_one_calibration_counts_it_once(scene: tui_store.Scene) -> None:
-    one = work_out(scene.paths, "prune", {"num_prompts": "48", "sparsity": "0.1"})
-    found = work_out(
-        scene.paths, "prune", {"num_prompts": "48", "sparsity": "0.1", "damping": "0.01,0.05"}
-    )
+    one = planned(scene, {"num_prompts": "48", "sparsity": "0.1"})
+    found = planned(scene, {"num_prompts": "48", "sparsity": "0.1", "damping": "0.01,0.05"})
     assert one.time is not None
     assert found.together is not None
     assert found.together.seconds == pytest.approx(2 * one.time.steady + one.time.growing)

@@ -64,6 +64,11 @@ def test_running_prune(snap_compare: Any, busy: tui_store.Scene, size: tuple[int
 
 
 @SIZES
+def test_a_job_that_waits(snap_compare: Any, busy: tui_store.Scene, size: tuple[int, int]) -> None:
+    assert looks_right(snap_compare, busy, size, 8, "enter")
+
+
+@SIZES
 def test_finished_prune(snap_compare: Any, busy: tui_store.Scene, size: tuple[int, int]) -> None:
     assert looks_right(snap_compare, busy, size, 1, "enter")
 

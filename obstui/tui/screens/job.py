@@ -9,7 +9,7 @@ from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.timer import Timer
 from textual.widgets import ContentSwitcher, DataTable
 
@@ -25,6 +25,8 @@ from obstui.tui.widgets.layer_map import LayerMap
 from obstui.tui.widgets.log_tail import LogTail
 from obstui.tui.widgets.log_view import LogLines, LogView
 from obstui.tui.widgets.picture import Picture, PictureRow, Shot
+from obstui.tui.widgets.plan_panel import PlanPanel
+from obstui.tui.widgets.reading import Reading
 from obstui.tui.widgets.result_tables import latency_text, models_text, result_text
 from obstui.tui.widgets.still import Still
 from obstui.tui.widgets.tab_line import TabLine
@@ -116,6 +118,9 @@ class JobScreen(JobActs[None]):
             yield TabLine(id="job-tabs")
         with ContentSwitcher(initial="overview", id="switch"):
             with Vertical(id="overview"):
+                plan = PlanPanel(id="job-plan")
+                plan.can_focus = True
+                yield plan
                 yield Still(id="job-result")
                 yield LayerMap(id="job-map")
                 yield Still(id="job-legend")
@@ -126,7 +131,7 @@ class JobScreen(JobActs[None]):
                 tail.can_focus = False
                 yield tail
             yield TargetTable(id="targets")
-            with VerticalScroll(id="settings"):
+            with Reading(id="settings"):
                 yield Still(id="job-settings")
             yield LogView(id="log")
 
@@ -186,6 +191,7 @@ class JobScreen(JobActs[None]):
             facts = self._replay.then
             job = replace(job, result=None)  # the pictures of then, not those of the end
         self._show_facts(job, snapshot, facts, width)
+        self._show_plan(job)
         self._show_layers(job, facts)
         self._still("result").show(self._result(job, facts, width))
         await self._show_pictures(job, facts)
@@ -212,6 +218,12 @@ class JobScreen(JobActs[None]):
         notes = facts.notes if facts else ()
         self._still("note").show(_note(notes, width))
         self._still("settings").show(asked_text(job, snapshot.attempts, notes, app.clock()))
+
+    def _show_plan(self, job: JobView) -> None:
+        plan = self.query_one(PlanPanel)
+        plan.show_job(job)
+        if plan.display and self.focused is None and self._tab == "overview":
+            plan.focus()
 
     def _telemetry(
         self, job: JobView, snapshot: Snapshot, facts: JobFacts | None, width: int
@@ -384,7 +396,9 @@ class JobScreen(JobActs[None]):
         focus: dict[str, Any] = {
             "targets": TargetTable, "log": LogLines, "overview": LayerMap, "settings": "#settings",
         }  # fmt: skip
-        self.query_one(focus[name]).focus()
+        plan = self.query_one(PlanPanel)
+        part = plan if name == "overview" and plan.display else self.query_one(focus[name])
+        part.focus()
         self._show_tabs()
         self.refresh_bindings()
 

@@ -33,7 +33,7 @@ from obstui.tui.widgets.key_bar import KeyBar
 from obstui.tui.widgets.plan_panel import PlanPanel
 from obstui.tui.widgets.question import Question, single_choices, variant_choices
 from obstui.tui.widgets.still import Still
-from obstui.tui.writer import Declined
+from obstui.tui.writer import Declined, sentence
 
 if TYPE_CHECKING:
     from obstui.store import Store
@@ -249,7 +249,8 @@ class NewJobScreen(Screen[int]):
         return [question for question in self.query(Question) if self.kind in question.field.kinds]
 
     def _plan(self) -> None:
-        self.query_one(PlanPanel).ask(self.kind, self._answers)
+        kind, answers = self.kind, self._answers
+        self.query_one(PlanPanel).ask(lambda: form.asked(kind, answers), _refusal)
 
     def on_plan_panel_planned(self, event: PlanPanel.Planned) -> None:
         """The plan's short form, and the sentence about fields that contradict each other."""
@@ -418,6 +419,12 @@ class NewJobScreen(Screen[int]):
         if question.field.more:
             self.add_class("-all")
         self.query_one(f"#answer-{question.field.key}").focus()
+
+
+def _refusal(err: Exception) -> str:
+    """Why there is no plan; a question says in better words what is wrong with its answer."""
+    field = form.field_of(err)
+    return f"see {field.label}." if field else sentence(err)
 
 
 def _act(

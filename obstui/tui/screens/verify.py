@@ -10,7 +10,7 @@ from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Label
@@ -20,6 +20,7 @@ from obstui.models import Check, verify
 from obstui.text import one_line
 from obstui.tui import formats
 from obstui.tui.theme import style
+from obstui.tui.widgets.reading import Reading
 from obstui.tui.widgets.still import Still
 from obstui.tui.writer import sentence
 
@@ -61,7 +62,7 @@ class VerifyScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
             yield Label(f"Verify {one_line(self._variant, limit=60)}", id="title", markup=False)
-            with VerticalScroll(id="list"):
+            with Reading(id="list"):
                 yield Still(id="checks")
             yield Still(id="verdict")
 

@@ -38,7 +38,6 @@ class View(Screen[T]):
     DEFAULT_CSS = """
     View #too-small { display: none; padding: 0 1; }
     View #banner { background: $error 22%; padding: 0 1; }
-    View.-short StatusLine { height: 1; }
     View.-tiny > *, View.-flat > * { display: none !important; }
     View.-tiny > #too-small, View.-flat > #too-small { display: block !important; }
     """

@@ -55,7 +55,7 @@ COLUMNS = (
     Column("gpu", "gpu", 8, keep=1),
 )
 USUAL = frozenset({"id", "kind", "name", "state", "progress", "time", "created"})
-_ROOM_FOR_WORDS = 44
+_ROOM_FOR_WORDS = 50
 """Cells that name and progress have together before a usual column may have any; one that was
 chosen needs to leave them half of it."""
 

@@ -16,6 +16,7 @@ from obstui.tui.widgets.bars import memory_line
 from obstui.tui.widgets.layer_map import LayerMap
 from obstui.tui.widgets.log_tail import LogTail
 from obstui.tui.widgets.picture import PictureRow
+from obstui.tui.widgets.plan_panel import PlanPanel
 from obstui.tui.widgets.result_tables import result_text
 from obstui.tui.widgets.still import Still
 
@@ -42,6 +43,7 @@ class JobDetail(Vertical):
         yield Still(id="pane-placed")
         yield Still(id="pane-notes")
         yield Still(id="pane-memory")
+        yield PlanPanel(id="pane-plan")
         yield Still(id="pane-result")
         layers = LayerMap(id="pane-map")
         layers.can_focus = False
@@ -77,6 +79,7 @@ class JobDetail(Vertical):
         self._still("notes").show(job_lines.notes(facts))
         memory = (job.progress or {}).get("memory") if job.live else None
         self._still("memory").show(memory_line(memory, width))
+        self.query_one(PlanPanel).show_job(job if self.screen.has_class("-wide") else None)
         self._still("result").show(result_text(job.kind, job.result, width))
         self.set_class(job.result is not None, "-finished")
         self.set_class(job.state in ("failed", "quarantined", "skipped"), "-broken")
@@ -92,6 +95,7 @@ class JobDetail(Vertical):
         self._still("head").show(Text(words, style("muted")))
         for name in ("asked", "status", "placed", "notes", "memory", "result", "legend"):
             self._still(name).show("")
+        self.query_one(PlanPanel).show_job(None)
         self.query_one("#pane-map", LayerMap).show(None)
         self.query_one("#pane-log", LogTail).show(())
         await self.query_one("#pane-pictures", PictureRow).show(())

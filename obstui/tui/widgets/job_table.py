@@ -262,6 +262,13 @@ class JobTable(DataTable[Text]):
         elif new < old and round(new) <= 0 < found.listing.offset and self.cursor_row > height:
             self.move_cursor(row=0, scroll=False)
 
+    def on_click(self, event: events.Click) -> None:
+        """A click on the selected job opens it, in whichever column: DataTable compares cells."""
+        if event.style.meta.get("row") == self.cursor_row:
+            event.prevent_default()
+            event.stop()
+            self.action_select_cursor()
+
     def on_resize(self, event: events.Resize) -> None:
         """The columns follow the width."""
         if self._snapshot is not None:

@@ -1,34 +1,36 @@
-"""What the job in the form will take, worked out in a thread while the person writes."""
+"""What a job will take, worked out in a thread: of one in the form, or of one that waits."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.text import Text
 from textual import work
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
 from textual.message import Message
 from textual.timer import Timer
 from textual.worker import get_current_worker
 
 from obstui.finish import calibration
-from obstui.specs import BadSpec, PipelineSpec
+from obstui.specs import BadSpec, PipelineSpec, parse
 from obstui.text import one_line
-from obstui.tui import form, machine
+from obstui.tui import machine
 from obstui.tui.formats import duration, params, size
 from obstui.tui.theme import style
 from obstui.tui.widgets.device_lines import devices
+from obstui.tui.widgets.reading import Reading
 from obstui.tui.widgets.still import Still
 from obstui.tui.writer import sentence
 
 if TYPE_CHECKING:
     from obstui.config import Paths
     from obstui.plan import Duration, Plan
+    from obstui.specs import Spec
+    from obstui.store import JobView
     from obstui.tui.app import Dashboard
 
 DEBOUNCE = 0.3
@@ -62,16 +64,13 @@ class Forecast:
         return sum(self.plan.disk.values())
 
 
-def work_out(paths: Paths, kind: str, answers: Mapping[str, Any]) -> Forecast:
-    """Reads prompt files, model sizes and the store: never on the UI thread. Raises BadSpec,
-    NoSuchModel, CannotPlan and StoreError."""
+def work_out(paths: Paths, asked: Sequence[Spec]) -> Forecast:
+    """Reads model sizes and the store: never on the UI thread. Raises NoSuchModel, CannotPlan and
+    StoreError."""
     from obstui import plan
     from obstui.lookup import check_model
-    from obstui.specs import parse
     from obstui.store import Reader
 
-    form.options(answers)
-    asked = [parse(data) for data in form.jobs_data(kind, answers)]
     for model in {spec.model for spec in asked if isinstance(spec, PipelineSpec)}:
         check_model(model)
     # Names and seeds change nothing of what a job takes.
@@ -102,7 +101,10 @@ def _together(alike: Counter[Any], found: Iterable[Forecast]) -> Together:
     return Together(jobs, None if math.isnan(seconds) else seconds, disk)
 
 
-class PlanPanel(VerticalScroll):
+Asked = Callable[[], Sequence["Spec"]]
+
+
+class PlanPanel(Reading):
     """The plan in full; says `Planned` with its short form."""
 
     class Planned(Message):
@@ -118,33 +120,58 @@ class PlanPanel(VerticalScroll):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._soon: Timer | None = None
+        self._asked: Asked | None = None
+        self._answered: Asked | None = None
+        self._job: tuple[int, object] | None = None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether what it shows is not yet what it was asked for."""
+        return self._asked is not self._answered
 
     def compose(self) -> ComposeResult:
         yield Still(id="plan-lines")
 
-    def ask(self, kind: str, answers: Mapping[str, Any]) -> None:
-        """Plan this soon, unless something else is asked before."""
+    def show_job(self, job: JobView | None) -> None:
+        """The plan of a job that has yet to begin; of any other there is more to see."""
+        waits = job is not None and job.state in ("queued", "held") and not job.attempt
+        self.display = waits
+        planned = (job.id, job.spec) if job is not None and waits else None
+        if planned == self._job:
+            return
+        self._job = planned
+        self._asked = self._answered = None
+        self.query_one("#plan-lines", Still).show("")
+        if job is not None and planned is not None:
+            spec = job.spec
+            self.ask(lambda: [parse(spec)])
+
+    def ask(self, jobs: Asked, refusal: Callable[[Exception], str] = sentence) -> None:
+        """Plan these soon, unless others are asked for before. `jobs` is called in a thread;
+        `refusal` says why there is no plan."""
         if self._soon is not None:
             self._soon.stop()
-        self._soon = self.set_timer(DEBOUNCE, lambda: self._work_out(kind, answers))
+        self._asked = jobs
+        self._soon = self.set_timer(DEBOUNCE, lambda: self._work_out(jobs, refusal))
 
     @work(thread=True, exclusive=True, group="plan", exit_on_error=False, description="plan")
-    def _work_out(self, kind: str, answers: Mapping[str, Any]) -> None:
+    def _work_out(self, jobs: Asked, refusal: Callable[[Exception], str]) -> None:
         try:
-            found: Forecast | Exception = work_out(cast("Dashboard", self.app).paths, kind, answers)
+            found: Forecast | Exception = work_out(cast("Dashboard", self.app).paths, jobs())
         except Exception as err:
             found = err
         if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._show, found)
+            self.app.call_from_thread(self._show, jobs, found, refusal)
 
-    def _show(self, found: Forecast | Exception) -> None:
-        if not self.is_attached:
+    def _show(
+        self, jobs: Asked, found: Forecast | Exception, refusal: Callable[[Exception], str]
+    ) -> None:
+        if not self.is_attached or jobs is not self._asked:
             return
+        self._answered = jobs
         lines = self.query_one("#plan-lines", Still)
         if isinstance(found, Exception):
-            field = form.field_of(found)
-            # The question itself says what is wrong with its answer, in better words.
-            words = f"see {field.label}." if field else sentence(found)
+            words = refusal(found)
             lines.show(Text.assemble(("Plan\n\n", "bold"), (f"None yet: {words}", style("muted"))))
             fault = found if isinstance(found, BadSpec) else None
             self.post_message(self.Planned(Text(f"No plan yet: {words}", style("muted")), fault))
@@ -192,6 +219,12 @@ def plan_lines(found: Forecast, total: int, device: str) -> Iterator[Text]:
     if found.together:
         yield from _together_lines(found.together, found)
     yield Text()
+    time = "unknown until one like it has run here"
+    if found.time:
+        time = f"about {duration(found.time.seconds)}, as {found.time.jobs} before it took"
+    yield Text.assemble(("Time ", style("muted")), (time, style("text")))
+    yield Text.assemble(("Work ", style("muted")), (_passes(found), style("text")))
+    yield Text()
     yield _row(("model", 14), ("params", 9), ("removed", 9), ("FLOP/pass", 13), look="muted")
     for level in made.levels:
         name = one_line(level.name, limit=14)
@@ -203,12 +236,6 @@ def plan_lines(found: Forecast, total: int, device: str) -> Iterator[Text]:
     yield _disk_line(found.disk, found.free)
     for name, octets in made.disk.items():
         yield _row((f"  {one_line(name, limit=30)}", 32), (size(octets), 12))
-    yield Text()
-    yield Text.assemble(("Work ", style("muted")), (_passes(found), style("text")))
-    time = "unknown until one like it has run here"
-    if found.time:
-        time = f"about {duration(found.time.seconds)}, as {found.time.jobs} before it took"
-    yield Text.assemble(("Time ", style("muted")), (time, style("text")))
     if made.assumed:
         yield Text()
         yield Text("The model is not here: figures of SDXL 1.0.", style("muted"))

@@ -45,7 +45,7 @@ class Said:
 
 
 class StatusLine(Still):
-    """Two lines, one where rows are few; redrawn only when a word of them changes."""
+    """Two lines, redrawn only when a word of them changes."""
 
     DEFAULT_CSS = """
     StatusLine, StatusLine.-empty {
@@ -63,11 +63,7 @@ class StatusLine(Still):
         width = self.content_size.width
         if not width:
             return
-        first = self._places(said, width)
-        if self.content_size.height < 2:
-            self.show(first)
-        else:
-            self.show(Text("\n").join([first, _machine(said, width)]))
+        self.show(Text("\n").join([self._places(said, width), _machine(said, width)]))
 
     def on_resize(self, event: events.Resize) -> None:
         if self._said is not None:

@@ -42,10 +42,11 @@ def target_words(target: Target, level: str | None, width: int, *, live: bool = 
     for words, errors in (("error", target.error), ("held-out", target.held_out)):
         if (error := (errors or {}).get(level or "")) is not None:
             line.append(f"  {words} {error:.4f}", style("accent"))
+    told = width >= 110
     if target.seconds is not None:
-        line.append(f"  solved in {formats.measured(target.seconds)}", style("muted"))
+        line.append(f"  {'solved in ' * told}{formats.measured(target.seconds)}", style("muted"))
     if target.samples_per_dim is not None:
-        means = " tokens an input" if width >= 110 else ""
+        means = " tokens an input" * told
         line.append(f"  N/d {target.samples_per_dim:.1f}{means}", style("muted"))
     return _named(line, target, width)
 
