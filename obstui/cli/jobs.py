@@ -350,7 +350,9 @@ def logs(paths: Paths, job_id: int, attempt: int | None, follow: bool) -> None:
 
 @click.command()
 @click.argument("ids", type=int, nargs=-1, metavar="[ID]...")
-@click.option("--all", "every", is_flag=True, help="Every job that is not finished.")
+@click.option(
+    "--all", "every", is_flag=True, help="Every job that is not finished, held or paused."
+)
 @json_option
 @click.pass_obj
 def wait(paths: Paths, ids: tuple[int, ...], every: bool, as_json: bool) -> None:
@@ -361,8 +363,13 @@ def wait(paths: Paths, ids: tuple[int, ...], every: bool, as_json: bool) -> None
         raise click.UsageError("Say which: obstui wait ID..., or obstui wait --all.")
     if every:
         reader = Reader.open(paths)
-        ids += tuple(j.id for j in reader.jobs(limit=100_000) if not j.finished)
+        open_jobs = [job for job in reader.jobs(limit=100_000) if not job.finished]
         reader.close()
+        still = [job.id for job in open_jobs if job.state in ("held", "paused")]
+        if still:
+            words = f"Not waited for, held or paused: {', '.join(map(str, still[:20]))}"
+            click.echo(words + (" and more." if len(still) > 20 else "."), err=True)
+        ids += tuple(job.id for job in open_jobs if job.id not in still)
     jobs = follow(paths, list(dict.fromkeys(ids)), quiet=as_json)
     if as_json:
         emit([as_dict(job) for job in jobs])

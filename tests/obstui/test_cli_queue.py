@@ -261,6 +261,12 @@ def test_waiting_says_why_a_job_stands_still(
     assert "its worker is gone: obstui worker start" in told[2, ()]
 
 
+def test_to_wait_for_all_leaves_out_what_waits_for_the_person(obstui: Run) -> None:
+    obstui("prune", "--held")
+    done = obstui("wait", "--all")
+    assert (done.code, done.err) == (0, "Not waited for, held or paused: 1.\n")
+
+
 def test_nobody_can_wait_for_a_job_that_is_held(
     obstui: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
