@@ -43,6 +43,12 @@ def test_help_imports_neither_the_store_nor_textual() -> None:
     assert not modules_after(code).intersection({*HEAVY, "sqlmodel", "pydantic", "textual"})
 
 
+def test_the_first_frame_waits_for_neither_the_store_nor_the_specs() -> None:
+    """They cost half as much again as all of Textual, and the follower's thread reads them in."""
+    code = "import obstui.tui.app"
+    assert not modules_after(code).intersection({"sqlmodel", "sqlalchemy", "pydantic", "PIL"})
+
+
 def test_the_engine_stands_alone() -> None:
     code = "import core.prune, core.generate, core.evaluate"
     assert not modules_after(code).intersection({"obstui", "textual", "sqlmodel"})

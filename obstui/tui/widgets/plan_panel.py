@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.text import Text
@@ -15,8 +16,6 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.worker import get_current_worker
 
-from obstui.finish import calibration
-from obstui.specs import BadSpec, PipelineSpec, parse
 from obstui.text import one_line
 from obstui.tui import machine
 from obstui.tui.formats import duration, params, size
@@ -29,7 +28,7 @@ from obstui.tui.writer import sentence
 if TYPE_CHECKING:
     from obstui.config import Paths
     from obstui.plan import Duration, Plan
-    from obstui.specs import Spec
+    from obstui.specs import BadSpec, Spec
     from obstui.store import JobView
     from obstui.tui.app import Dashboard
 
@@ -69,6 +68,7 @@ def work_out(paths: Paths, asked: Sequence[Spec]) -> Forecast:
     StoreError."""
     from obstui import plan
     from obstui.lookup import check_model
+    from obstui.specs import PipelineSpec
     from obstui.store import Reader
 
     for model in {spec.model for spec in asked if isinstance(spec, PipelineSpec)}:
@@ -86,6 +86,8 @@ def work_out(paths: Paths, asked: Sequence[Spec]) -> Forecast:
 
 def _together(alike: Counter[Any], found: Iterable[Forecast]) -> Together:
     """The sums; a calibration that several jobs of the sweep share counts once."""
+    from obstui.finish import calibration
+
     jobs = alike.total()
     if len(alike) > PLANNED:
         return Together(jobs, None, None)
@@ -102,6 +104,12 @@ def _together(alike: Counter[Any], found: Iterable[Forecast]) -> Together:
 
 
 Asked = Callable[[], Sequence["Spec"]]
+
+
+def _asked(spec: dict[str, Any]) -> list[Spec]:
+    from obstui.specs import parse
+
+    return [parse(spec)]
 
 
 class PlanPanel(Reading):
@@ -143,8 +151,7 @@ class PlanPanel(Reading):
         self._asked = self._answered = None
         self.query_one("#plan-lines", Still).show("")
         if job is not None and planned is not None:
-            spec = job.spec
-            self.ask(lambda: [parse(spec)])
+            self.ask(partial(_asked, job.spec))
 
     def ask(self, jobs: Asked, refusal: Callable[[Exception], str] = sentence) -> None:
         """Plan these soon, unless others are asked for before. `jobs` is called in a thread;
@@ -171,6 +178,8 @@ class PlanPanel(Reading):
         self._answered = jobs
         lines = self.query_one("#plan-lines", Still)
         if isinstance(found, Exception):
+            from obstui.specs import BadSpec
+
             words = refusal(found)
             lines.show(Text.assemble(("Plan\n\n", "bold"), (f"None yet: {words}", style("muted"))))
             fault = found if isinstance(found, BadSpec) else None
