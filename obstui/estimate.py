@@ -17,8 +17,7 @@ MIN_ELAPSED = 3.0
 
 MIN_UNITS = 2
 
-_GROWING = frozenset({"calibrate", "step", "picture"})
-"""The phase, and the units of the phases, whose number the person chooses."""
+_GROWING = frozenset({"calibrate", "generate", "time"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,11 @@ class Estimate:
 UNKNOWN = Estimate(None)
 
 
+def grows(phase: str) -> bool:
+    """Whether the person chooses how many units a phase has, of forward passes or pictures."""
+    return phase.partition(" ")[0] in _GROWING
+
+
 def phase_runs(events: Iterable[tuple[float, Mapping[str, Any]]]) -> list[PhaseRun]:
     """From the (time, payload) of `phase` events, oldest first."""
     return [
@@ -63,17 +67,21 @@ def unit_seconds(runs: Sequence[PhaseRun], finished_at: float) -> dict[str, floa
 
 def parted(
     phases: Sequence[tuple[float, Mapping[str, Any]]], began: float, ended: float
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """The seconds of one finished attempt beside its calibration or painting, and those that all of
-    that would have taken. From the (time, payload) of its `phase` events, oldest first."""
+    that would have taken; None if it was all taken over from elsewhere. From the (time, payload) of
+    its `phase` events, oldest first."""
     growing = whole = 0.0
+    units = own = 0
     ends = [at for at, _ in phases[1:]] + [ended]
     for (at, phase), end in zip(phases, ends, strict=True):
-        total, done = int(phase.get("total") or 0), int(phase.get("done") or 0)
-        if phase.get("name") in _GROWING or phase.get("unit") in _GROWING:
+        if grows(str(phase.get("name", ""))):
+            total, done = int(phase.get("total") or 0), int(phase.get("done") or 0)
+            units += total
+            own += total - done
             growing += end - at
             whole += (end - at) * total / (total - done) if done < total else 0.0
-    return ended - began - growing, whole
+    return (ended - began - growing, whole) if own or not units else None
 
 
 def typical(histories: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -89,15 +97,13 @@ def remaining(
     progress: Mapping[str, Any] | None,
     now: float,
     *,
-    resumed_from: int = 0,
     history: Mapping[str, float] | None = None,
 ) -> Estimate:
-    """What is left of a job. `progress` is the store's; `resumed_from` is the number of units of
-    this phase that an earlier attempt had finished; `history` prices units by phase name."""
+    """What is left of a job. `progress` is the store's; `history` prices units by phase name."""
     if not progress:
         return UNKNOWN
     prices = history or {}
-    current = _current(progress, now, resumed_from, prices)
+    current = _current(progress, now, prices)
     if current is None:
         return UNKNOWN
     total, at_least = current, False
@@ -111,19 +117,28 @@ def remaining(
     return Estimate(total, at_least)
 
 
-def _current(
-    progress: Mapping[str, Any], now: float, resumed_from: int, prices: Mapping[str, float]
-) -> float | None:
+def pace(progress: Mapping[str, Any], now: float) -> float | None:
+    """Seconds a unit that the phase under way takes in this attempt; None while it is too young."""
+    fresh, elapsed = _so_far(progress, now)
+    return elapsed / fresh if fresh >= MIN_UNITS and elapsed >= MIN_ELAPSED else None
+
+
+def _so_far(progress: Mapping[str, Any], now: float) -> tuple[int, float]:
+    """Units and seconds of this attempt in the phase under way."""
+    started = progress.get("phase_started_at")
+    elapsed = now - float(started) if started is not None else 0.0
+    return int(progress.get("done") or 0) - int(progress.get("resumed_from") or 0), elapsed
+
+
+def _current(progress: Mapping[str, Any], now: float, prices: Mapping[str, float]) -> float | None:
     """Seconds left of the phase under way, None if nothing tells."""
     done, total = int(progress.get("done") or 0), int(progress.get("total") or 0)
     left = total - done
     if left <= 0:
         return 0.0 if total else None
-    started = progress.get("phase_started_at")
-    elapsed = now - float(started) if started is not None else 0.0
-    fresh = done - resumed_from
-    if fresh >= MIN_UNITS and elapsed >= MIN_ELAPSED:
-        return elapsed / fresh * left
+    if (own := pace(progress, now)) is not None:
+        return own * left
+    fresh, elapsed = _so_far(progress, now)
     price = prices.get(str(progress.get("phase")))
     if price is None:
         return None

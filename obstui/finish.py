@@ -9,11 +9,12 @@ from __future__ import annotations
 import heapq
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from obstui.estimate import remaining
+from obstui.estimate import grows, pace, remaining
 from obstui.store.views import JobView, PastRun
 from obstui.windows import closes_at, opens_at
 
@@ -21,13 +22,13 @@ _TRIALS, _TRIALS_OF_A_LONG_QUEUE, _LONG = 100, 30, 200
 _SPREAD = 0.15
 """Standard deviation of log(time) on top of the draws: one earlier job does not make two alike."""
 
-Drawn = dict[int, tuple[float, float]]
-"""By job: seconds whatever there is to do, and of its forward passes."""
+Price = tuple[float, float]
+"""Seconds whatever there is to do, and for each unit of work."""
 
 _OF_THE_SOLVER = frozenset({"name", "sparsity", "damping", "allocate", "budget", "held_out"})
 
-Prices = Mapping[tuple[Any, ...], Sequence[tuple[float, float]]]
-"""Seconds whatever there is to do, and for each unit of work, by what jobs are comparable with."""
+Prices = Mapping[tuple[Any, ...], Sequence[Price]]
+"""By what jobs are comparable with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +71,27 @@ def calibration(spec: Mapping[str, Any]) -> str | None:
     return json.dumps({key: value for key, value in spec.items() if key not in _OF_THE_SOLVER})
 
 
+def finds_calibrated(specs: Iterable[Mapping[str, Any]]) -> Iterator[bool]:
+    """For each of the jobs, in their order, whether one before it leaves it its calibration."""
+    left: set[str] = set()
+    for spec in specs:
+        shared = calibration(spec)
+        yield shared in left
+        if shared is not None:
+            left.add(shared)
+
+
 def prices(history: Iterable[PastRun]) -> Prices:
     """What earlier jobs tell."""
-    found: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
+    found: dict[tuple[Any, ...], list[Price]] = {}
     for run in history:
-        if (price := run.price(work(run.spec))) is not None:
-            for key in _keys(run.spec):
-                found.setdefault(key, []).append(price)
+        price = run.price(work(run.spec))
+        for key in _keys(run.spec):
+            found.setdefault(key, []).append(price)
     return found
 
 
-def _samples(spec: Mapping[str, Any], known: Prices) -> Sequence[tuple[float, float]]:
+def _samples(spec: Mapping[str, Any], known: Prices) -> Sequence[Price]:
     return next((known[key] for key in _keys(spec) if key in known), ())
 
 
@@ -98,14 +109,14 @@ def queue_finish(
     runnable = _runnable(live, queued, needs)
     jobs = [*live, *runnable]
     waiting = len(queued) - len(runnable)
-    known = prices(history)
-    unknown = sum(not _samples(job.spec, known) for job in jobs)
-    if not jobs or unknown == len(jobs):
+    asked = _asked(jobs, prices(history))
+    unknown = len(jobs) - len(asked)
+    if not asked:
         return Finish(len(jobs), unknown, waiting)
     draw = random.Random(0)  # the same question gets the same answer
     trials = _TRIALS if len(jobs) <= _LONG else _TRIALS_OF_A_LONG_QUEUE
     ends = sorted(
-        _play(live, runnable, needs, _drawn(jobs, known, draw), now, devices) for _ in range(trials)
+        _play(live, runnable, needs, _drawn(asked, draw), now, devices) for _ in range(trials)
     )
     return Finish(len(jobs), unknown, waiting, ends[trials // 2], ends[trials * 9 // 10])
 
@@ -122,20 +133,26 @@ def _runnable(
     return [job for job in queued if job.id in reachable]
 
 
-def _drawn(jobs: Sequence[JobView], known: Prices, draw: random.Random) -> Drawn:
-    """What the jobs take in one play, the live ones first. Who comes after another with the same
-    calibration finds it on the disk."""
-    drawn: Drawn = {}
-    calibrated: set[str] = set()
-    for job in jobs:
-        drawn[job.id] = 0.0, 0.0
-        if samples := _samples(job.spec, known):
-            steady, rate = draw.choice(samples)
-            spread = draw.lognormvariate(0, _SPREAD)
-            shared = calibration(job.spec)
-            again = shared is not None and shared in calibrated
-            calibrated |= {shared} if shared is not None else set()
-            drawn[job.id] = steady * spread, 0.0 if again else rate * work(job.spec) * spread
+def _asked(jobs: Sequence[JobView], known: Prices) -> dict[int, tuple[Sequence[Price], float]]:
+    """By job, the live ones first, what the like took, and its work. What nobody has measured is
+    left out."""
+    found = zip(jobs, finds_calibrated(job.spec for job in jobs), strict=True)
+    return {
+        job.id: (samples, 0.0 if calibrated else work(job.spec))
+        for job, calibrated in found
+        if (samples := _samples(job.spec, known))
+    }
+
+
+def _drawn(
+    asked: Mapping[int, tuple[Sequence[Price], float]], draw: random.Random
+) -> Mapping[int, tuple[float, float]]:
+    """The seconds of the jobs in one play: whatever there is to do, and of their work."""
+    drawn: dict[int, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+    for job_id, (samples, units) in asked.items():
+        steady, rate = draw.choice(samples)
+        spread = draw.lognormvariate(0, _SPREAD)
+        drawn[job_id] = steady * spread, units * rate * spread
     return drawn
 
 
@@ -143,20 +160,14 @@ def _play(
     live: Sequence[JobView],
     queued: Sequence[JobView],
     needs: Mapping[int, Sequence[int]],
-    drawn: Drawn,
+    drawn: Mapping[int, tuple[float, float]],
     now: float,
     devices: int,
 ) -> float:
     """The end of one play: every device takes the first job that can start."""
     ended: dict[int, float] = {}
     for job in live:
-        steady, growing = drawn[job.id]
-        own = remaining(job.progress, now)
-        if own.seconds is None:
-            left = max(0.0, steady + growing - (now - (job.started_at or now)))
-        else:
-            left = own.seconds + (steady if own.at_least else 0.0)
-        ended[job.id] = _run(job.window, now, left)
+        ended[job.id] = _run(job.window, now, _left(job, *drawn[job.id], now))
     free = sorted([ended[job.id] for job in live] + [now] * (devices - len(live)))[-devices:]
     free = free or [now]
     heapq.heapify(free)
@@ -175,6 +186,21 @@ def _play(
         ended[job.id] = _run(job.window, at, sum(drawn[job.id]))
         heapq.heappush(free, ended[job.id])
     return max(ended.values(), default=now)
+
+
+def _left(job: JobView, steady: float, growing: float, now: float) -> float:
+    """Seconds that a live job still takes, in a play in which it takes so many in all. How long its
+    forward passes take it tells itself, once some are done."""
+    progress = job.progress or {}
+    following = [str(name) for name, *_ in progress.get("following") or ()]
+    phase = str(progress.get("phase", ""))
+    rate = pace(progress, now) if grows(phase) else None
+    prices = dict.fromkeys(filter(grows, following), rate) if rate is not None else {}
+    own = remaining(progress, now, history=prices)
+    ahead = not progress or any(map(grows, [phase, *following]))
+    if rate is None and (ahead or not growing):
+        return max(own.seconds or 0.0, steady + growing - (job.seconds(now) or 0.0))
+    return (own.seconds or 0.0) + (steady if own.at_least or own.seconds is None else 0.0)
 
 
 def _ready(

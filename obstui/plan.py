@@ -164,12 +164,11 @@ def past(runs: Iterable[PastRun], plan: Plan) -> Duration | None:
     usual = defaults(plan.spec.model).size or _model(plan.spec.model)[0].size
     for run in runs:
         spec = _like(run.spec, plan.spec, usual)
-        price = run.price(_samples(spec)) if spec is not None else None
-        if price is None:
+        if spec is None:
             continue
         device = device or run.device
         if run.device == device and len(known) < HISTORY_JOBS:
-            known.append(price)
+            known.append(run.price(_samples(spec)))
     if not known:
         return None
     steady = median(steady for steady, _ in known)

@@ -126,6 +126,7 @@ def _take_next(worker: str, device: str, now: float, shut: Sequence[str]) -> Ret
             attempt=jobs.c.attempt + 1,
             version=jobs.c.version + 1,
             not_before=None,
+            started_at=now,
             progress=None,
         )
         .returning(jobs)
@@ -189,7 +190,7 @@ class Ownership(Access):
                 .where(attempts.c.job_id == job.id, attempts.c.number == job.attempt)
                 .values(pid=pid, start_ticks=start_ticks)
             )
-            move(conn, job, "running", who=claim.worker, now=now, started_at=now)
+            move(conn, job, "running", who=claim.worker, now=now)
             return True
 
     def desired(self, claim: Claim) -> str | None:

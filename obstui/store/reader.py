@@ -290,7 +290,8 @@ class Reader(Access):
             return view_jobs(conn, conn.execute(query).all(), self.paths, self._clock())
 
     def past_runs(self, limit: int = 300) -> list[PastRun]:
-        """The jobs that succeeded last, the newest first, and what they took."""
+        """The jobs that succeeded last, the newest first, and what they took; without those that
+        took all of their work over, and so do not tell what it takes."""
         took = func.sum(attempts.c.finished_at - attempts.c.started_at)
         query = (
             select(jobs, took.label("seconds"))
@@ -303,7 +304,8 @@ class Reader(Access):
         with self._read() as conn:
             rows = [row for row in conn.execute(query) if row.seconds and row.seconds > 0]
             phases = _phases(conn, [row.id for row in rows])
-        return [_past_run(row, phases.get(row.id, [])) for row in rows]
+        found = (_past_run(row, phases.get(row.id, [])) for row in rows)
+        return [run for run in found if run is not None]
 
     def device_seconds(self, since: float, now: float) -> dict[str, float]:
         """How long attempts ran on each device since a time."""
@@ -451,10 +453,11 @@ def view_jobs(
 
 
 def _phases(conn: Connection, ids: list[int]) -> dict[int, list[tuple[float, dict[str, Any]]]]:
-    """The times and payloads of the phases of each job's newest attempt."""
+    """The times and payloads of the phases of the jobs that needed one attempt: what a later one
+    finds done by the first cannot be told from what it takes over from other jobs."""
     query = (
         select(events.c.job_id, events.c.at, events.c.payload)
-        .join(jobs, and_(jobs.c.id == events.c.job_id, jobs.c.attempt == events.c.attempt))
+        .join(jobs, and_(jobs.c.id == events.c.job_id, jobs.c.attempt == 1))
         .where(_among(ids), events.c.kind == "phase")
         .order_by(events.c.id)
     )
@@ -464,24 +467,21 @@ def _phases(conn: Connection, ids: list[int]) -> dict[int, list[tuple[float, dic
     return found
 
 
-def _past_run(row: Row[Any], phases: list[tuple[float, dict[str, Any]]]) -> PastRun:
+def _past_run(row: Row[Any], phases: list[tuple[float, dict[str, Any]]]) -> PastRun | None:
     run = PastRun(row.spec, row.seconds, row.device)
     if not phases:
         return run
-    steady, growing = parted(phases, row.started_at, row.finished_at)
-    return replace(run, steady=steady, growing=growing)
+    parts = parted(phases, row.started_at, row.finished_at)
+    return parts and replace(run, steady=parts[0], growing=parts[1])
 
 
 def _ran(conn: Connection, rows: Sequence[Row[Any]]) -> dict[int, float]:
-    """Seconds of every job's closed attempts; of most there is one, whose times the job has."""
-    ran = {
-        row.id: row.finished_at - row.started_at if row.finished_at and row.started_at else 0.0
-        for row in rows
-    }
-    if several := [row.id for row in rows if row.attempt > (row.finished_at is not None)]:
+    """Seconds of every job's closed attempts."""
+    ran = dict.fromkeys((row.id for row in rows), 0.0)
+    if begun := [row.id for row in rows if row.attempt]:
         took = func.sum(attempts.c.finished_at - attempts.c.started_at)
         closed = select(attempts.c.job_id, took).where(
-            _among(several, attempts.c.job_id), attempts.c.finished_at.is_not(None)
+            _among(begun, attempts.c.job_id), attempts.c.finished_at.is_not(None)
         )
         ran |= conn.execute(closed.group_by(attempts.c.job_id)).tuples().all()
     return ran

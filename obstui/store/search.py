@@ -299,9 +299,7 @@ _NEXT_OF_GROUP = case(
 def _took(now: float) -> ColumnElement[Any]:
     """Seconds that a job's attempts have run, as `JobView.seconds`."""
     spans = func.sum(func.coalesce(attempts.c.finished_at, now) - attempts.c.started_at)
-    all_of_them = select(spans).where(attempts.c.job_id == jobs.c.id).scalar_subquery()
-    once = and_(jobs.c.attempt == 1, jobs.c.finished_at.is_not(None))
-    return case((once, jobs.c.finished_at - jobs.c.started_at), else_=all_of_them)
+    return select(spans).where(attempts.c.job_id == jobs.c.id).scalar_subquery()
 
 
 def order(sort: str, *, reverse: bool, now: float) -> list[ColumnElement[Any]]:

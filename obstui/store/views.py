@@ -19,11 +19,11 @@ STATES = WAITING + LIVE + TERMINAL
 class JobView:
     """One job. Times are seconds since the epoch. `blocked` is the sentence that says why a queued
     job does not start, or a live one does not go on (None when it can). `progress` is the newest
-    coalesced line of the child: phase, done, total, unit, detail, phase_started_at, following,
-    preview (path), memory {device, now, peak, total} (bytes), gpu {utilisation, power, temperature}
-    (%, W, °C; absent without NVML). `result` is set once the job has succeeded; its files are
-    relative to no one: absolute paths. `started_at` is the newest attempt's, `ran` the seconds of
-    all that are over."""
+    coalesced line of the child: phase, done, total, unit, detail, phase_started_at, resumed_from
+    (units done when it began), following, preview (path), memory {device, now, peak, total}
+    (bytes), gpu {utilisation, power, temperature} (%, W, °C; absent without NVML). `result` is set
+    once the job has succeeded; its files are relative to no one: absolute paths. `started_at` is
+    the newest attempt's, `ran` the seconds of all that are over."""
 
     id: int
     ulid: str
@@ -131,7 +131,7 @@ class SweepView:
 class PastRun:
     """A job that has succeeded, and the seconds that all its attempts took together. `growing` are
     those of them that grow with its number of forward passes, as if none had been taken over from
-    elsewhere, and `steady` the others; None if its phases are not known."""
+    elsewhere, and `steady` the others; None if nothing tells them apart."""
 
     spec: dict[str, Any]
     seconds: float
@@ -139,12 +139,11 @@ class PastRun:
     steady: float = 0.0
     growing: float | None = None
 
-    def price(self, work: float) -> tuple[float, float] | None:
-        """Seconds whatever there is to do, and for a unit of work, where this job did so many; None
-        if it took all of its work over."""
+    def price(self, work: float) -> tuple[float, float]:
+        """Seconds whatever there is to do, and for a unit of work, where this job did so many."""
         if self.growing is None:
             return 0.0, self.seconds / work
-        return (self.steady, self.growing / work) if self.growing else None
+        return self.steady, self.growing / work
 
 
 @dataclass(frozen=True, slots=True)

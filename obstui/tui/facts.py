@@ -81,11 +81,6 @@ class JobFacts:
         return tuple(sorted(found, key=float))
 
     @property
-    def resumed_from(self) -> int:
-        """Units of the newest phase that were finished before this attempt."""
-        return self.phases[-1].done if self.phases else 0
-
-    @property
     def began(self) -> float | None:
         return self.history[0].at if self.history else None
 

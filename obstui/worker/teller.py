@@ -51,6 +51,7 @@ class Teller:
                     "unit": event.unit,
                     "detail": "",
                     "phase_started_at": time.time(),
+                    "resumed_from": event.done,
                     "following": [list(item) for item in event.following],
                 }
             elif isinstance(event, Progress):

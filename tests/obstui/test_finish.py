@@ -88,9 +88,10 @@ def test_a_window_stretches_the_night() -> None:
 
 
 def test_a_running_job_counts_with_what_is_left() -> None:
-    live = [job(1, generate(60), state="running", started_at=NOW - 300)]
+    begun = {"state": "running", "attempt": 1, "ran": 0.0}
+    live = [job(1, generate(60), started_at=NOW - 300, **begun)]
     assert 3 < minutes(finish([], live=live).p50) < 7
-    overdue = [job(1, generate(60), state="running", started_at=NOW - 9000)]
+    overdue = [job(1, generate(60), started_at=NOW - 9000, **begun)]
     assert minutes(finish([], live=overdue).p50) == 0
 
 
@@ -120,15 +121,49 @@ def test_a_shared_calibration_is_made_once() -> None:
     assert calibration(PruneSpec(packages=4).model_dump(mode="json")) is None
 
 
-def test_a_job_that_took_its_work_over_tells_no_price() -> None:
-    reused = PastRun(PruneSpec(steps=25).model_dump(mode="json"), 10.0, None, 10.0, 0.0)
-    assert finish([job(1, PruneSpec(steps=25))], [reused]) == Finish(jobs=1, unknown=1)
+def test_jobs_without_forward_passes_have_a_price() -> None:
+    spec = PruneSpec(method="magnitude")
+    past = [PastRun(spec.model_dump(mode="json"), 40.0, None, 40.0, 0.0)]
+    assert 80 < (finish([job(n, spec) for n in (1, 2, 3)], past).p50 or 0) - NOW < 160
+    live = [running(spec, ago=30, phase="solve", done=0, total=51)]
+    assert 0 < (finish([], past, live=live).p50 or 0) - NOW < 20
+
+
+def running(spec: Any, ago: float, **progress: Any) -> JobView:
+    """A job that began so many seconds ago, its phase `since`."""
+    began = NOW - progress.pop("since", ago)
+    return job(1, spec, state="running", attempt=1, ran=0.0, started_at=NOW - ago,
+               progress={"phase_started_at": began, "following": [], **progress})  # fmt: skip
+
+
+PASSES = PruneSpec(num_prompts=100, steps=25)
+SLOW = [PastRun(PASSES.model_dump(mode="json"), 7210.0, None, 10, 7200)]
 
 
 def test_the_running_job_tells_its_own_end() -> None:
-    spec = PruneSpec(num_prompts=100, steps=25)
-    past = [PastRun(spec.model_dump(mode="json"), 7210.0, None, 10, 7200)]
-    progress = {"phase": "calibrate", "done": 500, "total": 1000, "unit": "forward passes",
-                "phase_started_at": NOW - 60, "following": [["solve", 51]]}  # fmt: skip
-    live = [job(1, spec, state="running", started_at=NOW - 70, progress=progress)]
-    assert (finish([], past, live=live).p50 or 0) - NOW == pytest.approx(70, abs=5)
+    live = [running(PASSES, 70, since=60, phase="calibrate", done=500, total=1000,
+                    following=[["solve", 51]])]  # fmt: skip
+    assert (finish([], SLOW, live=live).p50 or 0) - NOW == pytest.approx(70, abs=5)
+
+
+def test_its_own_pace_is_that_of_the_passes_to_come() -> None:
+    rounds = [["solve", 51], ["calibrate", 1000], ["solve", 51], ["calibrate", 1000], ["save", 1]]
+    live = [running(PASSES, 70, since=60, phase="calibrate", done=500, total=1000,
+                    following=rounds)]  # fmt: skip
+    assert (finish([], SLOW, live=live).p50 or 0) - NOW == pytest.approx(60 + 2 * 120 + 10, abs=5)
+
+
+def test_what_an_earlier_attempt_had_done_is_no_pace() -> None:
+    live = [running(PASSES, 70, since=60, phase="calibrate", done=500, resumed_from=440,
+                    total=1000, following=[["solve", 51]])]  # fmt: skip
+    assert (finish([], SLOW, live=live).p50 or 0) - NOW == pytest.approx(500 + 10, abs=5)
+
+
+def test_before_and_after_the_passes() -> None:
+    loads = running(PASSES, 5, phase="load", done=0, total=1, following=[["calibrate", 0]])
+    assert (finish([], SLOW, live=[loads]).p50 or 0) - NOW == pytest.approx(7205, rel=0.15)
+    # Its calibration was taken over from elsewhere: nothing of the two hours is left.
+    solves = running(
+        PASSES, 30, since=20, phase="solve", done=10, total=50, following=[["save", 1]]
+    )
+    assert (finish([], SLOW, live=[solves]).p50 or 0) - NOW == pytest.approx(80 + 10, abs=5)

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, event
@@ -15,6 +16,8 @@ from sqlalchemy import Engine, event
 from obstui.config import Paths
 from obstui.specs import CompareSpec, PruneSpec
 from obstui.store import STATES, Reader, Store, WorkerView
+from obstui.store.search import Listing
+from tests.obstui.tui_store import Scene
 
 
 def worker(device: str = "cpu", *, named: str = "w", state: str = "idle") -> WorkerView:
@@ -154,3 +157,56 @@ def test_a_thousand_jobs_take_no_more_statements_than_one(
     finally:
         event.remove(Engine, "before_cursor_execute", count)
     assert 0 < len(seen) <= for_one
+
+
+def test_only_the_time_that_its_attempts_ran_is_a_jobs_time(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    job_id = scene.queue("generate", prompts=["a"]).id
+    claim = scene.start()
+    scene.now += 30
+    scene.finish(claim, "paused")
+    scene.now += 4000
+    scene.store.cancel(job_id)  # hours later, and never run again
+    scene.queue("generate", prompts=["b"])
+    scene.store.retry(job_id)
+    with Reader.open(scene.paths, clock=lambda: scene.now) as reader:
+        assert [job.seconds(scene.now) for job in reader.jobs()] == [None, 30]
+        scene.store.set_priority(job_id, 1)
+        again = scene.store.claim("w", "cpu")
+        assert again is not None
+        assert again.job_id == job_id
+        scene.now += 7
+        (live,) = reader.jobs(states=("starting",))
+        assert live.seconds(scene.now) == 37, "also before its process has come up"
+        scene.store.started(again, 1, 1)
+        scene.finish(again, "succeeded")
+        assert [job.ran for job in reader.find(Listing((), "time", True)).jobs] == [0, 37]
+    scene.close()
+
+
+def test_what_past_runs_tell(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+
+    def prune(done: int, *, lost: bool = False) -> None:
+        job_id = scene.queue("prune").id
+        claim = scene.start()
+        if lost:
+            scene.phase(claim, "calibrate", 40, "forward passes")
+            scene.now += 100
+            scene.finish(claim, "failed")
+            scene.store.retry(job_id)
+            claim = scene.start()
+        scene.phase(claim, "calibrate", 40, "forward passes", done)
+        scene.now += 20
+        scene.phase(claim, "solve", 9, "targets")
+        scene.now += 5
+        scene.finish(claim, "succeeded")
+
+    prune(0)
+    prune(40)  # found calibrated by the first
+    prune(39, lost=True)
+    with Reader.open(scene.paths) as reader:
+        found = [(run.seconds, run.steady, run.growing) for run in reader.past_runs()]
+    # The last pass of a second attempt says nothing about forty.
+    assert found == [(125, 0, None), (25, 5, 20)]
+    scene.close()

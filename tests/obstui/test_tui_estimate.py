@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from obstui.estimate import PhaseRun, remaining, typical, unit_seconds
+from obstui.estimate import PhaseRun, parted, remaining, typical, unit_seconds
 from obstui.tui import formats
 
 
@@ -27,7 +27,7 @@ def test_the_rate_of_this_phase_tells_what_is_left_of_it() -> None:
 
 
 def test_units_of_an_earlier_attempt_do_not_count_as_speed() -> None:
-    assert remaining(progress(60, 100), 1040, resumed_from=40).seconds == pytest.approx(80)
+    assert remaining(progress(60, 100, resumed_from=40), 1040).seconds == pytest.approx(80)
 
 
 def test_a_phase_to_come_without_a_price_makes_it_at_least() -> None:
@@ -73,3 +73,22 @@ def test_history_of_finished_jobs() -> None:
 )
 def test_a_countdown_is_calm(seconds: float, words: str) -> None:
     assert formats.duration(formats.calm(seconds)) == words
+
+
+def phase(name: str, total: int, done: int = 0) -> dict[str, object]:
+    return {"name": name, "total": total, "done": done}
+
+
+def test_what_grows_with_the_passes_and_what_does_not() -> None:
+    pruned = [
+        (2.0, phase("load", 1)),
+        (10.0, phase("calibrate", 40, 20)),
+        (30.0, phase("solve", 9)),
+    ]
+    assert parted(pruned, 0.0, 35.0) == (15, 40), "half of the passes were taken over"
+    compared = [(0.0, phase("generate dense", 8)), (8.0, phase("generate 1@30", 8))]
+    assert parted(compared, 0.0, 14.0) == (0, 14)
+    assert parted([(1.0, phase("export", 1))], 0.0, 44.0) == (44, 0), (
+        "a price, though nothing grows"
+    )
+    assert parted([(1.0, phase("calibrate", 40, 40))], 0.0, 9.0) is None, "all was taken over"

@@ -88,12 +88,7 @@ def _live(job: JobView, snapshot: Snapshot, now: float, width: int) -> Text:
     if facts and facts.phases and facts.phases[-1].name == progress.get("phase"):
         # Facts are in the store at once, progress some moments later: the map must not be ahead.
         progress = {**progress, "done": max(progress.get("done") or 0, facts.phase_done)}
-    left = estimate.remaining(
-        progress,
-        now,
-        resumed_from=facts.resumed_from if facts else 0,
-        history=snapshot.history(job),
-    )
+    left = estimate.remaining(progress, now, history=snapshot.history(job))
     words = Text.assemble((wording.phase_words(progress), style("strong")))
     fraction = fraction_done(progress)
     if fraction is not None:

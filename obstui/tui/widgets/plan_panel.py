@@ -86,17 +86,14 @@ def work_out(paths: Paths, asked: Sequence[Spec]) -> Forecast:
 
 def _together(alike: Counter[Any], found: Iterable[Forecast]) -> Together:
     """The sums; a calibration that several jobs of the sweep share counts once."""
-    from obstui.finish import calibration
+    from obstui.finish import finds_calibrated
 
     jobs = alike.total()
     if len(alike) > PLANNED:
         return Together(jobs, None, None)
     seconds, disk = 0.0, 0
-    calibrated: set[str] = set()
-    for (spec, count), each in zip(alike.items(), found, strict=True):
-        shared = calibration(spec.model_dump(mode="json"))
-        again = shared is not None and shared in calibrated
-        calibrated |= {shared} if shared is not None else set()
+    calibrated = finds_calibrated(spec.model_dump(mode="json") for spec in alike)
+    for count, each, again in zip(alike.values(), found, calibrated, strict=True):
         disk += count * (each.disk - (each.plan.shared_disk if again else 0))
         time = each.time
         seconds += count * (time.steady + (0.0 if again else time.growing)) if time else math.nan
