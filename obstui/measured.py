@@ -157,9 +157,11 @@ def measured(jobs: Iterable[JobView]) -> tuple[Measured, ...]:
                 known = tuple(dict.fromkeys((*row.measured_by, job.id)))
                 apart = row.apart
                 if key == "models":
-                    apart = yardsticks.get(base) != _conditions(job)
+                    apart = yardsticks.get(_base(job)) != _conditions(job)
                     forgotten: dict[str, Any] = dict.fromkeys(_COMPARED)
                     row = row if apart == row.apart else replace(row, **forgotten)
+                    if apart:
+                        found = {**found, "latency": None}  # of pictures of another size, perhaps
                 rows[base, name] = replace(row, measured_by=known, apart=apart, **read(found))
     return tuple(sorted(rows.values(), key=lambda row: (row.base, not row.dense, -row.params)))
 
@@ -178,8 +180,9 @@ def _yardsticks(done: Iterable[JobView]) -> dict[str, str]:
     models: dict[str, dict[str, set[str]]] = {}
     for job in done:
         for found in (job.result or {}).get("models") or ():
-            groups = models.setdefault(_base(job), {})
-            groups.setdefault(_conditions(job), set()).add(str(found.get("model")))
+            groups, conditions = models.setdefault(_base(job), {}), _conditions(job)
+            alike = groups.pop(conditions, set())
+            groups[conditions] = alike | {str(found.get("model"))}  # now the newest
     return {
         base: max(reversed(groups), key=lambda conditions: len(groups[conditions]))
         for base, groups in models.items()

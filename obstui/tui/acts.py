@@ -54,8 +54,8 @@ class Outcome:
 
 
 def carry_out(act: Act, targets: Mapping[int, str], store: Store) -> Outcome:
-    """Do it to each job; what the store refuses is told, the rest is done. Raises StoreError when
-    the store itself fails."""
+    """Do it to each job; what the store refuses is told, the rest is done. Raises Refused or
+    NotFound when there is no rest, StoreError when the store itself fails."""
     from obstui.store import BATCH, NotFound, Refused
 
     done: list[Done] = []
@@ -73,8 +73,12 @@ def carry_out(act: Act, targets: Mapping[int, str], store: Store) -> Outcome:
             if each.after is not None:
                 each.after()
         done += batch
-    if len(targets) == 1 and refused:
-        raise refused[0]
+    if refused and not done:
+        raise (
+            refused[0]
+            if len(refused) == 1
+            else Refused(f"{act.verb}: refused for all {len(refused):,} jobs: {refused[0]}")
+        )
     words = done[0].said if len(targets) == 1 else f"{len(done):,} jobs {act.past}."
     if refused:
         words += f" {len(refused):,} not: {refused[0]}"

@@ -51,6 +51,9 @@ HOLD_AT_MOST = 0.15
 STORE_WAITS = 0.5
 """Seconds that a store which cannot be written now may hold the exit up."""
 
+_CLOSE = Question("Close the dashboard?", "The answers in the form are gone then.",
+                  yes="Close", no="Go on writing")  # fmt: skip
+
 StartWorker = Callable[["Paths"], object]
 
 
@@ -292,7 +295,7 @@ class Dashboard(TypeAhead[None]):
     async def on_event(self, event: Event) -> None:
         """Who sees nothing but that the terminal is too small can only leave."""
         blind = isinstance(event, Key | Paste) and isinstance(self.screen, View)
-        if blind and self.screen.has_class("-tiny", "-flat"):
+        if blind and not self.screen.classes.isdisjoint(("-tiny", "-flat")):
             if isinstance(event, Key) and event.key in ("q", "ctrl+q"):
                 self.exit()
             return
@@ -483,19 +486,32 @@ class Dashboard(TypeAhead[None]):
             self.push_screen(KeysScreen(self.screen))
 
     async def action_quit(self) -> None:
-        """Close, but not over a form that somebody has filled in."""
-        if getattr(self.screen, "unsaved", False):
-            question = Question("Close the dashboard?", "The answers in the form are gone then.",
-                                yes="Close", no="Go on writing")  # fmt: skip
-            self.push_screen(Confirm(question), lambda yes: self.exit() if yes else None)
+        """Close, but not over a form that somebody has filled in, whatever lies above it."""
+        if getattr(self.screen, "question", None) is _CLOSE:
             return
+        if any(getattr(screen, "unsaved", False) for screen in self.screen_stack):
+            self.push_screen(Confirm(_CLOSE), self._answered)
+        else:
+            self._leave()
+
+    def _answered(self, yes: bool | None) -> None:
+        if yes:
+            self._leave()
+
+    @work(group="leave", exclusive=True, exit_on_error=False, description="leave")
+    async def _leave(self) -> None:
+        """Leave word of what has been read, unless that would keep the person waiting."""
         if not self.readonly and self.snapshot.found is not None:
             from obstui.tui.screens.report import leave_word
 
             read_at, now = self.report_read_at, self.clock()
-            with contextlib.suppress(Declined, TimeoutError):
+            try:
                 async with asyncio.timeout(STORE_WAITS):
                     await self._writer.call(lambda store: leave_word(store, read_at, now))
+            except TimeoutError:
+                self._writer.close(patience=0)
+            except Declined:
+                pass
         self.exit()
 
     def action_help_quit(self) -> None:

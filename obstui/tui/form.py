@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -435,9 +435,10 @@ def _way(job: JobView) -> str:
     return spec.way if isinstance(spec, specs.PruneSpec) else job.kind
 
 
-def offers(jobs: Any) -> list[Offer]:
+def offers(jobs: Any, named: Iterable[str] = ()) -> list[Offer]:
     """Variants that jobs have made and that are still there, and those that prune jobs are going to
-    make, newest job first. What an import makes is known once it has read its file."""
+    make, newest job first. What an import makes is known once it has read its file. Those `named`
+    are among them in any case: what somebody has chosen stays chosen, until it is refused."""
     found = []
     for job in sorted(jobs, key=lambda job: -job.id):
         if job.kind not in ("prune", "import") or job.state in (
@@ -455,4 +456,6 @@ def offers(jobs: Any) -> list[Offer]:
             if not ready:
                 words += f", once job {job.id} is done"
             found.append(Offer(specs.variant_id(job.id, level), words, model))
-    return found
+    known = {offer.id for offer in found}
+    others = dict.fromkeys(name for name in named if name and name not in known)
+    return [*found, *(Offer(name, "not listed", "") for name in others)]

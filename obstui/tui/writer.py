@@ -47,6 +47,7 @@ class Writer:
         if self._thread is not None:
             self._acts.put(None)
             self._thread.join(patience)
+            self._thread = None
 
     def _run(self) -> None:
         while (act := self._acts.get()) is not None:

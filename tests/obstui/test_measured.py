@@ -133,3 +133,40 @@ def test_markdown_has_the_figures_that_there_are() -> None:
         "| demo | dense | 0% | 8.0 | – |",
         "| a\\|b 1@12.5 | obs | 12.5% | 7.0 | 55.4 |",
     ]
+
+
+def compared(scene: tui_store.Scene, name: str, base: str = "demo", **spec: int) -> None:
+    found = {"model": name, "params": 7, "sparsity": 0.3, "psnr": 30.0, "latency": 9.0}
+    tui_models.measured(scene, "compare", {"models": [found]}, variants=[name], model=base, **spec)
+
+
+def test_times_of_other_pictures_do_not_count(scene: tui_store.Scene) -> None:
+    prune = tui_store.prune_finished(scene)
+    tui_store.compare_finished(scene, prune)
+    tui_models.timed(scene, prune)
+    other = tui_store.prune_finished(scene)
+    compared(scene, f"{other}@30", steps=3)
+    found = rows(scene)
+    assert found[f"{other}@30"].apart
+    assert found[f"{other}@30"].image_s is None
+    compared(scene, f"{prune}@30", steps=3)
+    assert rows(scene)[f"{prune}@30"].image_s == pytest.approx(1.7)
+
+
+def test_an_imported_variant_is_held_against_those_of_the_job_that_compared_it(
+    scene: tui_store.Scene,
+) -> None:
+    scene.queue("import", file="/x.pth")
+    made = {"id": "1@30", "params": 7, "sparsity": 0.3}  # whose base nobody knows
+    scene.finish(scene.start(), "succeeded", result={"variants": [made]})
+    compared(scene, "1@30")
+    assert not rows(scene)["1@30"].apart
+
+
+def test_of_comparisons_of_as_many_models_the_newest_is_the_yardstick(
+    scene: tui_store.Scene,
+) -> None:
+    one, two = (f"{tui_store.prune_finished(scene, (0.3,))}@30" for _ in range(2))
+    for name, steps in ((one, 2), (two, 3), (one, 2)):
+        compared(scene, name, steps=steps)
+    assert {name: row.apart for name, row in rows(scene).items()} == {one: False, two: True}

@@ -16,6 +16,7 @@ from obstui.options import job_options
 from obstui.store import Reader, Store
 from obstui.tui import form, wording
 from obstui.tui.screens.confirm import Confirm
+from obstui.tui.screens.keys import KeysScreen
 from obstui.tui.screens.new_job import NewJobScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.widgets.plan_panel import Forecast, Together, work_out
@@ -628,3 +629,47 @@ async def test_variants_of_jobs_queued_meanwhile_are_offered(scene: tui_store.Sc
         await until(pilot, lambda: choices.option_count == before + 1)
         words = str(choices.get_option_at_index(0).prompt)
         assert "later" in words
+
+
+async def test_a_chosen_variant_stays_chosen_when_it_is_listed_no_more(
+    scene: tui_store.Scene,
+) -> None:
+    """Else the form would come to mean the dense model."""
+    later = scene.queue("prune", name="later", sparsity=[0.25])
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewJobScreen))
+        app.screen.query_one("#kind", Select).value = "compare"
+        await until(pilot, lambda: app.screen.kind == "compare")
+        one = app.screen.query_one("#answer-variant", Select)
+        several = app.screen.query_one("#answer-variants", SelectionList)
+        one.value = name = f"{later.id}@25"
+        several.select(name)
+        scene.store.cancel(later.id)
+        await until(pilot, lambda: app.snapshot.job(later.id).state == "cancelled")
+        several.focus()
+        await until(pilot, lambda: "not listed" in str(several.get_option_at_index(
+            several.option_count - 1).prompt))  # fmt: skip
+        assert (one.value, several.selected) == (name, [name])
+        await pilot.press("ctrl+s")
+        refused = app.screen.query_one("#fault", Still)
+        await until(pilot, lambda: "will not be made" in refused.text)
+        assert len(app.snapshot.jobs) == 2, "it was refused"
+
+
+async def test_a_filled_form_is_not_lost_below_something_else(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewJobScreen))
+        app.screen.query_one("#answer-sparsity", Input).value = "0.4"
+        await pilot.press("f1")
+        await until(pilot, lambda: isinstance(app.screen, KeysScreen))
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        depth = len(app.screen_stack)
+        await pilot.press("ctrl+q")
+        await pilot.pause()
+        assert len(app.screen_stack) == depth, "it is asked once"
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, KeysScreen))
+        assert app.is_running

@@ -242,16 +242,20 @@ async def test_a_filter_that_is_wrong_keeps_the_keys(busy: tui_store.Scene) -> N
         assert not isinstance(app.screen, Confirm)
 
 
-async def test_blind_keys_do_nothing(busy: tui_store.Scene) -> None:
+@pytest.mark.parametrize("size", [(39, 11), (39, 24), (80, 11)])
+async def test_blind_keys_do_nothing(busy: tui_store.Scene, size: tuple[int, int]) -> None:
+    def blind() -> bool:
+        return bool(app.screen.classes & {"-tiny", "-flat"})
+
     async with opened(busy.paths) as (app, pilot):
-        await pilot.resize_terminal(39, 11)
-        await until(pilot, lambda: app.screen.has_class("-tiny"))
+        await pilot.resize_terminal(*size)
+        await until(pilot, blind)
         await pilot.press("p", "c", "P", "enter")
         await pilot.resize_terminal(80, 24)
-        await until(pilot, lambda: not app.screen.has_class("-tiny"))
+        await until(pilot, lambda: not blind())
         assert isinstance(app.screen, QueueScreen)
         assert state(busy, 5) == "run"
-        await pilot.resize_terminal(39, 11)
-        await until(pilot, lambda: app.screen.has_class("-tiny"))
+        await pilot.resize_terminal(*size)
+        await until(pilot, blind)
         await pilot.press("q")
     assert not app.is_running

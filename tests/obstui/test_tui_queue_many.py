@@ -12,9 +12,11 @@ from obstui.config import Paths
 from obstui.options import JobOptions, NewJob
 from obstui.specs import parse
 from obstui.store import Reader, StopView, Store
+from obstui.tui import acts
 from obstui.tui.app import Dashboard
 from obstui.tui.screens.choice import Choice, Selections
 from obstui.tui.screens.confirm import Confirm
+from obstui.tui.screens.job_acts import _hangs_on
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.widgets.filter_line import FilterLine
 from obstui.tui.widgets.job_columns import COLUMNS
@@ -334,6 +336,21 @@ async def test_what_was_done_is_undone(
         assert not app.undoable
         await pilot.press("u")
         await until(pilot, lambda: "nothing to take back" in said(app))
+
+
+async def test_what_was_refused_for_all_is_not_there_to_be_undone(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths, watch=7) as (app, pilot):
+        await pilot.press("p")
+        await until(pilot, lambda: app.undoable)
+        gone = {98: "failed", 99: "failed"}  # another dashboard has removed them
+        app.screen.change(lambda store: acts.carry_out(acts.RETRY, gone, store))
+        await until(pilot, lambda: "refused for all 2 jobs" in said(app))
+        assert [outcome.said for outcome in app.undoable] == ["Job 7 held."]
+
+
+def test_an_unreadable_store_does_not_keep_anybody_from_cancelling(paths: Paths) -> None:
+    paths.db.write_bytes(b"no store" * 1000)
+    assert _hangs_on(paths, 1) == ""
 
 
 async def test_what_can_no_longer_be_undone_is_said(busy: tui_store.Scene) -> None:

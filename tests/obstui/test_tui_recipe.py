@@ -199,7 +199,8 @@ async def test_a_variant_that_is_not_here_is_told(scene: tui_store.Scene, tmp_pa
         await pilot.press("n")
         app.post_message(events.Paste(str(file)))
         await until(pilot, lambda: [n for n in app._notifications if "88@50" in n.message])
-        assert app.screen.query_one("#answer-variant", Select).is_blank()
+        chosen = app.screen.query_one("#answer-variant", Select)
+        assert chosen.value == "88@50", "it would be another job with the dense model"
 
 
 async def test_a_picture_without_settings_says_so_on_its_own_screen(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ from obstui.store import Reader
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.new_job import NewJobScreen
 from obstui.tui.screens.queue import QueueScreen
-from obstui.tui.screens.report import Away, ReportScreen, greeting
+from obstui.tui.screens.report import Away, ReportScreen, greeting, leave_word
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_store
 from tests.obstui.tui_pilot import opened, until
@@ -157,3 +160,36 @@ async def test_seen_can_be_taken_back(busy: tui_store.Scene) -> None:
             await until(pilot, lambda: reader.setting(SEEN) == tui_store.NOW)
             await pilot.press("u")
             await until(pilot, lambda: reader.setting(SEEN) == tui_store.NOW - 86_400)
+
+
+async def test_what_was_taken_back_is_not_redone_on_leaving(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("6")
+        await until(pilot, lambda: rows(app))
+        with Reader.open(busy.paths) as reader:
+            await pilot.press("s")
+            await until(pilot, lambda: reader.setting(SEEN) == tui_store.NOW)
+            await pilot.press("u")
+            await until(pilot, lambda: reader.setting(SEEN) is None)  # as it was: never read
+        busy.store.set_setting(SEEN, tui_store.NOW - 500)
+        await until(pilot, lambda: app.report_read_at is None)
+        await pilot.press("q")
+    with Reader.open(busy.paths) as reader:
+        assert reader.setting(SEEN) == tui_store.NOW - 500
+
+
+def test_the_newest_reading_counts(busy: tui_store.Scene) -> None:
+    leave_word(busy.store, 1000.0, 2000.0)
+    leave_word(busy.store, 500.0, 3000.0)  # a dashboard that was left open since
+    assert busy.store.setting(SEEN) == 1000.0
+
+
+async def test_a_locked_store_does_not_keep_anybody(busy: tui_store.Scene) -> None:
+    with closing(sqlite3.connect(busy.paths.db, isolation_level=None)) as other:
+        async with opened(busy.paths) as (app, pilot):
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            await pilot.press("q")
+            await until(pilot, lambda: not app.is_running)
+        took = time.monotonic() - began
+    assert took < 2.0, "half a second, and nothing after it"

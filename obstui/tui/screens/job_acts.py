@@ -116,15 +116,14 @@ class JobActs(View[T]):
         job = self.selected_job
         if not self.any_marked and job is not None and job.live:
             again = job.desired == "cancel"
-            hangs_on_it = await asyncio.to_thread(_hangs_on, self.dashboard.paths, job.id)
+            follows = "It was asked to end already: asking again ends it without saving."
+            if not again:
+                follows = "It saves what it has and ends; Retry goes on from there."
+                follows += await asyncio.to_thread(_hangs_on, self.dashboard.paths, job.id)
             question = Question(
-                f"Cancel job {job.id}, which is {job.state}?",
-                "It was asked to end already: asking again ends it without saving."
-                if again
-                else f"It saves what it has and ends; Retry goes on from there.{hangs_on_it}",
-                yes="Cancel the job",
-                no="Keep it",
-            )
+                f"Cancel job {job.id}, which is {job.state}?", follows,
+                yes="Cancel the job", no="Keep it",
+            )  # fmt: skip
             self._after(question, acts.CANCEL, {job.id: job.state})
         else:
             await self.perform(acts.CANCEL)
@@ -263,11 +262,15 @@ _STATES: Mapping[str, tuple[str, ...]] = {
 
 
 def _hangs_on(paths: Paths, job_id: int) -> str:
-    """A sentence about the jobs that wait for this one and would be skipped; "" if none does."""
+    """A sentence about the jobs that wait for this one and would be skipped; "" if none does, or
+    if the store cannot be read, which must not keep anybody from cancelling."""
     from obstui.store import Reader
 
-    with Reader.open(paths) as reader:
-        needs = reader.all_needs()
+    try:
+        with Reader.open(paths) as reader:
+            needs = reader.all_needs()
+    except Problem:
+        return ""
     children: set[int] = set()
     fresh = {job_id}
     while fresh := {child for child, parents in needs.items() if fresh & set(parents)} - children:

@@ -133,6 +133,7 @@ class NewJobScreen(Screen[int]):
 
     def _fill(self, kind: str, answers: Mapping[str, Any]) -> None:
         self.query_one("#kind", Select).value = kind
+        self._renew_offers([answers.get("variant", ""), *answers.get("variants", ())])
         choices = self.query_one("#answer-variants", SelectionList)
         choices.clear_options()
         choices.add_options(variant_choices(self._offers, form.parts(answers.get("model", ""))))
@@ -141,9 +142,9 @@ class NewJobScreen(Screen[int]):
                 question.fill(answers[question.field.key])
                 if question.field.more and question.answer not in question.field.usual:
                     self.add_class("-all")
-        variant = answers.get("variant")
-        if variant and variant != self.query_one("#ask-variant", Question).answer:
-            words = f"The variant {one_line(variant, limit=80)} is not here: choose another."
+        named = str(answers.get("variant") or "")
+        if named and all(offer.id != named for offer in form.offers(self.dashboard.snapshot.jobs)):
+            words = f"The variant {one_line(named, limit=80)} is none of those listed here."
             self.notify(words, severity="warning", markup=False)
 
     def on_paste(self, event: Paste) -> None:
@@ -280,18 +281,18 @@ class NewJobScreen(Screen[int]):
     def _chosen(self) -> None:
         self._plan()
 
-    def _renew_offers(self) -> None:
+    def _renew_offers(self, named: Iterable[str] = ()) -> None:
         """Jobs may have been queued, or may have ended, since the form was opened."""
-        offers = form.offers(self.dashboard.snapshot.jobs)
+        one = self.query_one("#ask-variant", Question).answer
+        marked = self.query_one("#ask-variants", Question).answer
+        offers = form.offers(self.dashboard.snapshot.jobs, [one, *marked, *named])
         if offers == self._offers:
             return
         self._offers = offers
         self._list_variants()
         choice: Select[str] = self.query_one("#answer-variant", Select)
-        chosen = choice.value
         choice.set_options(single_choices(offers))
-        if any(offer.id == chosen for offer in offers):
-            choice.value = chosen
+        choice.value = one or Select.NULL
 
     @on(Input.Changed, "#answer-model")
     def _list_variants(self) -> None:

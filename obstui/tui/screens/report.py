@@ -48,6 +48,8 @@ class Away:
         self.since: float | None = None
         self.first = False
         """Whether no report was ever read here."""
+        self.unread = False
+        """Whether it was counted as read, and that was taken back."""
         self._sizes: dict[Path, tuple[float, int]] = {}
 
     def read(self, reader: Reader) -> Report:
@@ -131,7 +133,7 @@ class ReportScreen(JobActs[None]):
             self.query_one("#lines", Still).show(Text(page.words, style("bad")))
         if found is None:
             return
-        self.dashboard.report_read_at = self._away.now
+        self.dashboard.report_read_at = None if self._away.unread else self._away.now
         self.query_one("#heading", Still).show(heading(found, self._away.first))
         self._fill(ended(found))
         self._describe()
@@ -174,25 +176,29 @@ class ReportScreen(JobActs[None]):
             self.dashboard.open_job(job.id)
 
     def action_seen(self) -> None:
-        now, before = self._away.now, self._away.since
+        away = self._away
+        before = None if away.first else away.since
+        away.unread = False
+
+        def take_back(store: Store) -> None:
+            store.set_setting(SEEN, before)
+            away.unread = True
 
         def act(store: Store) -> Outcome:
-            store.set_setting(SEEN, now)
-            words = "Read: the next report begins here."
-            return Outcome(words, (lambda store: store.set_setting(SEEN, before),))
+            store.set_setting(SEEN, away.now)
+            return Outcome("Read: the next report begins here.", (take_back,))
 
         self.change(act)
 
 
 def leave_word(store: Store, read_at: float | None, now: float) -> None:
-    """The next report begins where the last one was read; for who never read one, where the first
-    visit ends. Raises StoreError."""
-    from obstui.store import Reader
-
-    with Reader.open(store.paths) as reader:
-        first = reader.setting(SEEN) is None
-    if read_at is not None or first:
-        store.set_setting(SEEN, now if read_at is None else read_at)
+    """The next report begins where the last one was read, here or in another dashboard; for who
+    never read one, where the first visit ends. Raises StoreError."""
+    before = store.setting(SEEN)
+    if read_at is not None:
+        store.set_setting(SEEN, max(before or 0.0, read_at))
+    elif before is None:
+        store.set_setting(SEEN, now)
 
 
 def greeting(paths: Paths, now: float) -> str:

@@ -19,6 +19,7 @@ from textual.widgets.option_list import OptionDoesNotExist
 from textual.widgets.select import InvalidSelectValueError
 from textual.widgets.selection_list import Selection
 
+from obstui.text import one_line
 from obstui.tui import form
 from obstui.tui.recipe import dropped
 from obstui.tui.theme import style
@@ -147,11 +148,15 @@ class Question(Vertical):
 def single_choices(offers: list[form.Offer]) -> list[tuple[Text, str]]:
     """The variants, one of which may be chosen; what is typed in the open list is looked for only
     among prompts of this type."""
-    return [(Text(f"{offer.id}  {offer.words}"), offer.id) for offer in offers]
+    return [(Text(_words(offer)), offer.id) for offer in offers]
 
 
 def variant_choices(offers: list[form.Offer], models: Sequence[str]) -> Iterator[Selection[str]]:
     """The variants of these models, to be marked."""
     for offer in offers:
         if offer.model in ("", *models):
-            yield Selection(Content(f"{offer.id}  {offer.words}"), offer.id)
+            yield Selection(Content(_words(offer)), offer.id)
+
+
+def _words(offer: form.Offer) -> str:
+    return f"{one_line(offer.id, limit=80)}  {offer.words}"
