@@ -6,7 +6,6 @@ stays loaded. The only part of obstui that imports the engine.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import faulthandler
 import io
@@ -19,7 +18,7 @@ import threading
 import traceback
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, NoReturn
 
 from core.errors import BadInput, Cancelled, EngineError
 from obstui.errors import Problem
@@ -39,7 +38,7 @@ def main(arguments: list[str], engine: Engine) -> int:
     sys.stdout, sys.stderr = printing(1), printing(2)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     orders = listen(orders_fd)
-    channel = Channel(events_fd)
+    channel = Channel(events_fd, end_group)
     channel.say("hello", pid=os.getpid())
     while True:
         order = Order.load(orders.get())
@@ -53,20 +52,24 @@ def main(arguments: list[str], engine: Engine) -> int:
 
 
 def listen(orders_fd: int) -> SimpleQueue[Path]:
-    """Orders as they come. When the pipe ends the worker is gone, or wants this process gone: the
-    whole group is killed at once, for the worker's successor waits for its device."""
+    """Orders as they come. When the pipe ends the worker is gone, or wants this process gone."""
     orders: SimpleQueue[Path] = SimpleQueue()
 
     def read() -> None:
         with os.fdopen(orders_fd, "rb") as pipe:
             for line in pipe:
                 orders.put(Path(json.loads(line)["run"]))
-        if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)
-        os._exit(1)
+        end_group()
 
     threading.Thread(target=read, name="orders", daemon=True).start()
     return orders
+
+
+def end_group() -> NoReturn:
+    """Kill this process and its helpers at once: the worker's successor waits for its device."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
 class Printed(io.FileIO):
@@ -148,5 +151,4 @@ def explain(err: Exception) -> dict[str, Any]:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
-    with contextlib.suppress(BrokenPipeError):
-        sys.exit(main(sys.argv[1:], Engine()))
+    sys.exit(main(sys.argv[1:], Engine()))

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,12 @@ def run_line(path: Path) -> bytes:
 
 
 class Channel:
-    """The child's end of the events pipe; any thread may speak."""
+    """The child's end of the events pipe; any thread may speak. `unheard` is called when nobody is
+    there to listen any more."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, unheard: Callable[[], None]) -> None:
         self._fd = fd
+        self._unheard = unheard
         self._lock = threading.Lock()
 
     def say(self, kind: str, **fields: Any) -> None:
@@ -72,9 +75,12 @@ class Channel:
         if len(line) > LINE_LIMIT:
             text = f"A line of kind {kind} was left out: {len(line)} bytes."
             line = _encode("fact", {"event": {"type": "note", "text": text}})
-        with self._lock:
-            while line:
-                line = line[os.write(self._fd, line) :]
+        try:
+            with self._lock:
+                while line:
+                    line = line[os.write(self._fd, line) :]
+        except BrokenPipeError:
+            self._unheard()
 
 
 def _encode(kind: str, fields: dict[str, Any]) -> bytes:

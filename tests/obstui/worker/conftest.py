@@ -93,11 +93,7 @@ class Bench:
         return self.until(over)
 
     def until(self, condition: Callable[[], Any], within: float = PROMPT) -> Any:
-        deadline = time.monotonic() + within
-        while not (value := condition()):
-            assert time.monotonic() < deadline, f"waited {within} s in vain"
-            time.sleep(0.01)
-        return value
+        return until(condition, within)
 
     def sql(self, statement: str, *parameters: object) -> None:
         """One statement behind the store's back."""
@@ -127,6 +123,15 @@ class Bench:
                 os.kill(pid, signal.SIGKILL)
         self.reader.close()
         self.store.close()
+
+
+def until(condition: Callable[[], Any], within: float = PROMPT) -> Any:
+    """The first value of `condition` that is one."""
+    deadline = time.monotonic() + within
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {within} s in vain"
+        time.sleep(0.01)
+    return value
 
 
 def gone(pid: int) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +15,10 @@ from obstui.store.reader import held
 from obstui.worker import launch
 from obstui.worker.launch import WorkerError
 from obstui.worker.liveness import DeviceLock, Holder, Process
+from obstui.worker.protocol import Order
+from obstui.worker.supervise import Child
 
-from .conftest import Bench, gone
+from .conftest import Bench, gone, until
 
 
 def test_a_killed_worker_takes_its_child_and_the_helpers_along(bench: Bench) -> None:
@@ -31,6 +35,24 @@ def test_a_killed_worker_takes_its_child_and_the_helpers_along(bench: Bench) -> 
     assert bench.finished(job_id).state == "succeeded"
     first, second = bench.reader.attempts(job_id)
     assert (first.state, first.reason, second.state) == ("interrupted", "worker_lost", "succeeded")
+
+
+def test_a_child_that_finds_nobody_listening_takes_its_helpers_along(tmp_path: Path) -> None:
+    """A killed worker closes both pipes: the child may hear of either first."""
+    order = Order(job=1, ulid="x", attempt=1, spec={"prompts": ["helper", "work 60"]}, variants={},
+                  output=str(tmp_path), work=str(tmp_path), hessians="",
+                  log=str(tmp_path / "log.txt"))  # fmt: skip
+    order.save(tmp_path / "order.json")
+    command = [sys.executable, str(Path(__file__).with_name("scripted_child.py"))]
+    child = Child(command, "cpu", os.open(tmp_path, os.O_RDONLY), tmp_path, "MARK=1")
+    child.order(tmp_path / "order.json")
+    helper = tmp_path / "helper.pid"
+    try:
+        until(lambda: helper.exists() and helper.read_text())
+        os.dup2(os.open(os.devnull, os.O_RDONLY), child.events)  # its other end stays open
+        until(lambda: child.exited and gone(int(helper.read_text())))
+    finally:
+        child.close()
 
 
 def test_a_result_that_the_store_never_heard_of_is_not_made_again(bench: Bench) -> None:

@@ -56,7 +56,7 @@ def test_nan_does_not_reach_the_store() -> None:
 
 def test_the_channel_replaces_what_is_too_long() -> None:
     read, write = os.pipe()
-    channel = Channel(write)
+    channel = Channel(write, os.abort)
     channel.say("fact", event={"type": "x", "text": "y" * LINE_LIMIT})
     channel.say("done")
     os.close(write)
