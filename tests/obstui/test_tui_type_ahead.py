@@ -11,6 +11,7 @@ from textual.events import Key, Paste
 from textual.screen import Screen
 
 from obstui.config import Paths
+from obstui.tui import type_ahead
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.layers import LayersScreen
 from obstui.tui.screens.new_job import NewJobScreen
@@ -23,6 +24,11 @@ from tests.obstui import tui_store
 from tests.obstui.tui_pilot import opened, until
 
 KEYS = {"enter": "\r", "escape": None, "space": " ", "slash": "/"}
+
+
+@pytest.fixture(autouse=True)
+def _a_busy_machine_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type_ahead, "PATIENCE", 60.0)
 
 
 @pytest.fixture
