@@ -433,6 +433,15 @@ class Dashboard(TypeAhead[None]):
 
     # -- screens -----------------------------------------------------------------------------
 
+    def push_screen(self, screen: Screen[Any] | str, *args: Any, **more: Any) -> Any:
+        """A screen learns how much room there is only once it has been laid out, and then all in it
+        is styled and laid out a second time: tell it before."""
+        if isinstance(screen, Screen) and self.screen_stack:
+            sizes = [*self.HORIZONTAL_BREAKPOINTS, *self.VERTICAL_BREAKPOINTS]
+            known = self.screen.classes.intersection(name for _, name in sizes)
+            screen.add_class(*known, update=False)
+        return super().push_screen(screen, *args, **more)
+
     @property
     def place(self) -> str:
         """The place that we are in, whatever lies above it."""

@@ -41,7 +41,6 @@ async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: fl
     """Let the app run until the condition holds."""
     async with asyncio.timeout(seconds):
         while not condition():
-            await pilot.pause()
             await asyncio.sleep(0.01)
     await pilot.pause()
 

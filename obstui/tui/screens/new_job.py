@@ -89,15 +89,17 @@ class NewJobScreen(Screen[int]):
 
     def compose(self) -> ComposeResult:
         self._offers = form.offers(self.dashboard.snapshot.jobs)
+        known = self._opening is not None and self._opening.kind in specs.KINDS
+        kind = self._opening.kind if self._opening is not None and known else "prune"
         with Horizontal(id="title"):
             yield Label("New job", id="heading")
-            yield Select(form.KINDS, id="kind", compact=True, value="prune", allow_blank=False)
+            yield Select(form.KINDS, id="kind", compact=True, value=kind, allow_blank=False)
             yield Select([(preset.name, preset.name) for preset in form.PRESETS], id="preset",
                          compact=True, prompt="no preset")  # fmt: skip
         with Horizontal(id="middle"):
             with VerticalScroll(id="questions", can_focus=False):
                 for field in form.FIELDS:
-                    yield Question(field, self._offers)
+                    yield Question(field, self._offers, kind)
             yield PlanPanel(id="plan")
         yield Still(id="summary")
         yield Still(id="help")

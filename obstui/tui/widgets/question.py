@@ -68,9 +68,10 @@ class Question(Vertical):
     Question .fault { padding-left: 13; color: $error; }
     """
 
-    def __init__(self, field: form.Field, offers: list[form.Offer]) -> None:
-        super().__init__(id=f"ask-{field.key}", classes=" ".join(
-            ["wide" if field.wide else "half", *(["more"] if field.more else [])]))  # fmt: skip
+    def __init__(self, field: form.Field, offers: list[form.Offer], kind: str) -> None:
+        super().__init__(id=f"ask-{field.key}", classes="wide" if field.wide else "half")
+        self.set_class(field.more, "more")
+        self.set_class(kind not in field.kinds, "-other")
         self.field = field
         self._offers = offers
 
