@@ -371,13 +371,17 @@ class Dashboard(TypeAhead[None]):
             self.notify(str(err), severity="error", markup=False)
         else:
             self.notify(said, markup=False, timeout=3)
-        self._follower.ask()
+        self._changed()
 
     async def write(self, act: Callable[[Store], Any]) -> Any:
         """The value of a change to the store. Raises Declined."""
         value = await self._writer.call(act)
-        self._follower.ask()
+        self._changed()
         return value
+
+    def _changed(self) -> None:
+        self.changes += 1
+        self._follower.ask()
 
     # -- the worker --------------------------------------------------------------------------
 

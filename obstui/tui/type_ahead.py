@@ -31,6 +31,8 @@ class TypeAhead(App[Result]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.changes = 0
+        """How many things were done that the screen has to show: counted up once they are."""
         self._ahead: deque[Key | Paste] = deque()
         self._typing = False
 
@@ -49,11 +51,11 @@ class TypeAhead(App[Result]):
             self._ahead.append(event)
         else:
             self._typing = True
-            target = self.focused or self.screen
+            before = self._before
             try:
                 await super().on_event(event)
             finally:
-                self.run_worker(self._type_on(target), group="type-ahead")
+                self.run_worker(self._type_on(before), group="type-ahead")
 
     def _letter_behind_escape(self, event: Key | Paste) -> str | None:
         """A terminal that reads Esc and a letter in one go, and tmux up to half a second later,
@@ -63,17 +65,22 @@ class TypeAhead(App[Result]):
         meant = event.key in self.active_bindings or isinstance(self.focused, Input | TextArea)
         return None if meant else event.character
 
-    async def _type_on(self, target: DOMNode) -> None:
+    @property
+    def _before(self) -> tuple[DOMNode, int]:
+        """What a key that comes now is given to, and how many changes came before it."""
+        return self.focused or self.screen, self.changes
+
+    async def _type_on(self, before: tuple[DOMNode, int]) -> None:
         try:
-            await self._acted_upon(target)
+            await self._acted_upon(*before)
             while self._ahead:
-                target = self.focused or self.screen
+                before = self._before
                 await super().on_event(self._ahead.popleft())
-                await self._acted_upon(target)
+                await self._acted_upon(*before)
         finally:
             self._typing = False
 
-    async def _acted_upon(self, target: DOMNode) -> None:
+    async def _acted_upon(self, target: DOMNode, changes: int) -> None:
         """A key climbs from its target to the app, which looks up what it is bound to; the message
         of the widget that acts, if there is one, climbs again; then a new screen may have come, at
         once or when a worker is done. Who has the keys now can do nothing with them before there
@@ -84,11 +91,9 @@ class TypeAhead(App[Result]):
                     for node in target.ancestors_with_self:
                         await _read(node)
                 await _read(self.screen)
-                news = (self.focused or self.screen) is not target
                 while any(worker.group in self.KEYS_WAIT_FOR for worker in self.workers):
-                    news = True
                     await asyncio.sleep(LOOK_EVERY)
-                if news:
+                if self._before != (target, changes):
                     while not self.up_to_date:
                         await asyncio.sleep(LOOK_EVERY)
                     await _read(self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from textual.events import Key, Paste
 from textual.screen import Screen
 
 from obstui.config import Paths
+from obstui.store import Store
 from obstui.tui import type_ahead
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.layers import LayersScreen
@@ -94,6 +95,20 @@ async def test_a_key_sees_what_the_one_before_it_has_changed(busy: tui_store.Sce
         burst(app, "g", "j", "j", "plus", "plus", "k", "enter")
         await at(pilot, app, JobScreen)
         assert app.screen.job_id == 5  # 7 has come before 6
+
+
+async def test_also_what_is_done_at_once_is_seen_before_the_next_key(
+    busy: tui_store.Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def call(act: Callable[[Store], object]) -> object:
+        return act(busy.store)
+
+    async with opened(busy.paths) as (app, pilot):
+        await until(pilot, lambda: order(app)[:3] == [5, 6, 7])
+        monkeypatch.setattr(app._writer, "call", call)
+        burst(app, "g", "j", "j", "plus", "plus", "k", "enter")
+        await at(pilot, app, JobScreen)
+        assert app.screen.job_id == 5
 
 
 async def test_forms_that_come_in_one_go_are_all_filled(paths: Paths) -> None:
