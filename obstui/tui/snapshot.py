@@ -65,12 +65,25 @@ async def settled(app: Dashboard, pilot: Pilot[None]) -> None:
         while not app.up_to_date or any(plan.at_work for plan in app.screen.query(PlanPanel)):
             await asyncio.sleep(0.02)
             await pilot.pause()
-    await app.workers.wait_for_complete()
+    await workers_done(app)
     # A table that has just been filled may get a scrollbar, and its columns then another width.
     places, before = _places(app), None
     while places != before:
         await pilot.pause()
         places, before = _places(app), places
+
+
+async def workers_done(app: Dashboard) -> None:
+    """Wait for every worker, and for those that take the place of a cancelled one: a picture whose
+    room changes is loaded anew. Raises WorkerFailed."""
+    import asyncio
+
+    from textual.worker import WorkerFailed
+
+    while running := [worker for worker in app.workers if not worker.is_finished]:
+        ends = await asyncio.gather(*(it.wait() for it in running), return_exceptions=True)
+        for failure in (end for end in ends if isinstance(end, WorkerFailed)):
+            raise failure
 
 
 def _places(app: Dashboard) -> list[tuple[object, bool]]:

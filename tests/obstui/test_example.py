@@ -14,6 +14,7 @@ from obstui.store import Reader
 from obstui.store.connection import SCHEMA_VERSION, check
 from obstui.tui import images
 from obstui.tui.places import PLACES
+from obstui.tui.snapshot import workers_done
 from tests.obstui.tui_pilot import opened, until
 
 EXAMPLE = Path(__file__).parents[2] / "jobs.db.example"
@@ -74,7 +75,7 @@ async def test_every_place_is_full_without_another_file(paths: Paths) -> None:
             assert getattr(app.screen, "place", None) == place.name
         await pilot.press("2")
         await until(pilot, lambda: app.up_to_date)
-        await app.workers.wait_for_complete()
+        await workers_done(app)
         drawn = [str(strip.text) for strip in app.screen._compositor.render_strips()]
         assert sum("▀" in line for line in drawn) > 10
         assert not any("no picture" in line for line in drawn)

@@ -17,6 +17,7 @@ from obstui.tui.screens.ab import ABScreen
 from obstui.tui.screens.gallery import BadFilter, GalleryScreen, parse_filter
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.picture import PictureScreen
+from obstui.tui.snapshot import workers_done
 from obstui.tui.widgets.full_picture import FullPicture
 from obstui.tui.widgets.picture_grid import PictureGrid, plan
 from obstui.tui.widgets.still import Still
@@ -140,7 +141,7 @@ async def test_only_what_is_seen_is_read(
     async with opened(scene.paths) as (app, pilot):
         await pilot.press("2")
         await until(pilot, lambda: drawn(app).count("▀") > 500)
-        await app.workers.wait_for_complete()
+        await workers_done(app)
         seen = [p.thumbnail for p in app.screen.query_one(PictureGrid).pictures[:8]]
         assert sorted(read) == sorted(seen)
 
@@ -203,7 +204,7 @@ async def test_without_pixels_wanted_pictures_are_off(scene: tui_store.Scene) ->
     ):
         await pilot.press("2")
         await until(pilot, lambda: shown(app, "#count"))
-        await app.workers.wait_for_complete()
+        await workers_done(app)
         assert "▀" not in drawn(app)
         await pilot.press("i")
         await until(pilot, lambda: "▀" in drawn(app))

@@ -16,6 +16,7 @@ from obstui.tui.facts import Sample
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.picture import PictureScreen
 from obstui.tui.screens.queue import QueueScreen
+from obstui.tui.snapshot import workers_done
 from obstui.tui.widgets.job_table import JobTable
 from obstui.tui.widgets.layer_map import LayerMap, plan
 from obstui.tui.widgets.log_view import LogLines, LogView
@@ -111,15 +112,28 @@ async def test_pictures_are_drawn_in_half_blocks_or_letters(busy: tui_store.Scen
     async with opened(busy.paths, watch=2, size=(120, 40)) as (app, pilot):
         await pilot.press("enter")
         await until(pilot, lambda: app.screen.query_one(PictureRow).shots)
-        await app.workers.wait_for_complete()
+        await workers_done(app)
         await pilot.pause()
         first = app.screen.query(Picture).first()
         assert "▀" in first.render_line(2).text
         await pilot.press("i")
-        await app.workers.wait_for_complete()
+        await workers_done(app)
         await pilot.pause()
         assert "▀" not in first.render_line(2).text
         assert first.render_line(2).text.strip()
+
+
+async def test_waiting_for_pictures_outlives_one_that_is_loaded_anew(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths, watch=2, size=(120, 40)) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.query_one(PictureRow).shots)
+        await workers_done(app)
+        picture = app.screen.query(Picture).first()
+        for _ in range(5):
+            picture.reload()
+        await workers_done(app)
+        await pilot.pause()
+        assert "▀" in picture.render_line(2).text
 
 
 async def test_a_picture_that_is_missing_or_half_written_is_words(paths: Paths) -> None:
@@ -136,7 +150,7 @@ async def test_a_picture_that_is_missing_or_half_written_is_words(paths: Paths) 
     async with opened(paths, watch=job.id) as (app, pilot):
         await pilot.press("enter")
         await until(pilot, lambda: len(app.screen.query(Picture)) == 2)
-        await app.workers.wait_for_complete()
+        await workers_done(app)
         await pilot.pause()
         drawn = [p.render_line(p.size.height // 2).text.strip() for p in app.screen.query(Picture)]
         assert drawn == ["unreadable picture", "no picture yet"]

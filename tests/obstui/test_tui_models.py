@@ -20,7 +20,7 @@ from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.layers import LayersScreen
 from obstui.tui.screens.models import ModelsScreen
 from obstui.tui.screens.verify import VerifyScreen
-from obstui.tui.snapshot import settled
+from obstui.tui.snapshot import settled, workers_done
 from obstui.tui.widgets.sheet import Sheet
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_models, tui_store
@@ -172,7 +172,7 @@ async def test_verify_tells_how_far_it_is_and_escape_ends_the_reading(
             await until(pilot, lambda: "of 64.0 GiB" in verdict.text)
             assert "left" in verdict.text
             await pilot.press("escape")
-            await app.workers.wait_for_complete()
+            await workers_done(app)
             reads = [message for message in heard if isinstance(message, VerifyScreen.Read)]
             assert 0 < max(message.done for message in reads) < total
     finally:
