@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from obstui.tui.remembered import write_whole
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 FILE = "last-copy.txt"
 
 
-async def copy(dashboard: Dashboard, text: str, what: str) -> None:
-    """Copy `text` and say so; `what` it is begins the sentence. A dashboard that may not write
-    leaves the file out."""
+async def copy(
+    dashboard: Dashboard, text: str, what: str, say: Callable[[str], object] | None = None
+) -> None:
+    """Copy `text` and say so, in a toast unless `say` knows a better place; `what` it is begins the
+    sentence. A dashboard that may not write leaves the file out."""
     dashboard.copy_to_clipboard(text)
     said = f"{what} copied."
     if not dashboard.readonly:
@@ -27,7 +30,16 @@ async def copy(dashboard: Dashboard, text: str, what: str) -> None:
             said = f"{what} copied, and written to {file}"
         except OSError as err:
             said = f"{what} copied, but not written to {file}: {err.strerror}."
-    if os.environ.get("TMUX") and not dashboard.told_tmux:
-        dashboard.told_tmux = True
-        said += "\nIf it did not arrive, in tmux: set -g set-clipboard on"
-    dashboard.notify(said, markup=False, timeout=8)
+    said += tmux_hint(dashboard)
+    if say is not None:
+        say(said)
+    else:
+        dashboard.notify(said, markup=False, timeout=8)
+
+
+def tmux_hint(dashboard: Dashboard) -> str:
+    """What to set where tmux keeps copied text to itself; once is enough."""
+    if not os.environ.get("TMUX") or dashboard.told_tmux:
+        return ""
+    dashboard.told_tmux = True
+    return "\nIf it did not arrive, in tmux: set -g set-clipboard on"

@@ -11,6 +11,7 @@ from textual.widgets import Input
 from obstui.config import Paths
 from obstui.store import ImageFilter, ImageView, Reader
 from obstui.tui import images
+from obstui.tui.clipboard import FILE
 from obstui.tui.images import Display
 from obstui.tui.pairs import PairsReading, paired
 from obstui.tui.screens.ab import ABScreen
@@ -186,7 +187,8 @@ async def test_a_full_picture_tells_how_it_was_made_and_what_it_costs(
         await until(pilot, lambda: "seed 2" in shown(app, "#caption"))
         await pilot.press("y")
         assert app.clipboard.endswith("0000-seed2.png")
-        assert shown(app, "#path").startswith("copied")
+        await until(pilot, lambda: shown(app, "#path").startswith("The path copied"))
+        assert (scene.paths.home / FILE).read_text() == app.clipboard
         await pilot.press("c")
         await until(pilot, lambda: isinstance(app.screen, ABScreen))
         await until(pilot, lambda: "seed 2" in shown(app, "#ab-caption"))

@@ -15,6 +15,7 @@ from textual.message import Message
 
 from obstui.text import one_line
 from obstui.tui import images, pixels
+from obstui.tui.clipboard import copy
 from obstui.tui.difference import FULL, Distance, distance, ramp
 from obstui.tui.follow import Fault
 from obstui.tui.formats import change, number, size
@@ -333,18 +334,17 @@ class ABScreen(View[None]):
         return super().check_action(action, parameters)
 
     def action_again(self) -> None:
-        def refuse(words: str) -> None:
-            self.query_one("#ab-models", Still).show(Text(words, style("warn"), no_wrap=True))
-
         if path := self._paths[1 if self._shows_b else 0]:
-            self.dashboard.like_picture(path, refuse)
+            self.dashboard.like_picture(path, lambda words: self._say_in_line(words, "warn"))
 
-    def action_copy(self) -> None:
-        path = self._paths[1 if self._shows_b else 0]
-        if path:
-            self.app.copy_to_clipboard(path)
-            line = Text.assemble(("copied  ", style("good")), (one_line(path), style("muted")))
-            self.query_one("#ab-models", Still).show(line)  # a toast would leave a hole
+    async def action_copy(self) -> None:
+        if path := self._paths[1 if self._shows_b else 0]:
+            await copy(self.dashboard, path, "The path", self._say_in_line)
+
+    def _say_in_line(self, words: str, look: str = "good") -> None:
+        """In the line of the models: a toast would leave a hole in the pixels."""
+        line = Text(one_line(words), style(look), no_wrap=True, overflow="ellipsis")
+        self.query_one("#ab-models", Still).show(line)
 
 
 @dataclass(frozen=True, slots=True)

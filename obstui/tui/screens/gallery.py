@@ -15,6 +15,7 @@ from textual.widgets import Input, Label
 from obstui import picture_files
 from obstui.text import one_line
 from obstui.tui import images
+from obstui.tui.clipboard import copy
 from obstui.tui.follow import Fault
 from obstui.tui.screens.view import View
 from obstui.tui.shots import ShotRow, gallery_shot
@@ -224,10 +225,9 @@ class GalleryScreen(View[None]):
         self._mode = modes[(modes.index(self._mode) + 1) % len(modes)]
         self.query_one(PictureGrid).show(self._album.pictures, self._mode)
 
-    def action_copy(self) -> None:
+    async def action_copy(self) -> None:
         if (picture := self.query_one(PictureGrid).chosen) is not None:
-            self.app.copy_to_clipboard(picture.path)
-            self.app.notify(f"Copied {one_line(picture.path)}", markup=False, timeout=3)
+            await copy(self.dashboard, picture.path, "The picture's path")
 
     def action_again(self) -> None:
         if (picture := self.query_one(PictureGrid).chosen) is not None:

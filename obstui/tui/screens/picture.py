@@ -16,6 +16,7 @@ from textual.screen import Screen
 from obstui import picture_files
 from obstui.text import one_line
 from obstui.tui import images
+from obstui.tui.clipboard import copy
 from obstui.tui.formats import size
 from obstui.tui.shots import ShotRow
 from obstui.tui.theme import style
@@ -71,8 +72,12 @@ class PictureScreen(Screen[tuple[int, int]]):
         self._rows, self._place, self._mode = rows, (row, column), 0
 
     @property
+    def _dashboard(self) -> Dashboard:
+        return cast("Dashboard", self.app)
+
+    @property
     def _modes(self) -> tuple[str, ...]:
-        return cast("Dashboard", self.app).pictures.modes
+        return self._dashboard.pictures.modes
 
     @property
     def _path(self) -> str:
@@ -115,8 +120,13 @@ class PictureScreen(Screen[tuple[int, int]]):
             self.query_one("#made", Still).show(settings_line(event.words))
 
     def on_full_picture_drawn(self, event: FullPicture.Drawn) -> None:
+        """Its cost, and the end of its path, which tells one picture from another."""
         line = Text(f"{MODE_WORDS[event.mode]}, {size(event.cost)}  ", style("text"), no_wrap=True)
-        self._add_path(line, "faint")
+        still = self.query_one("#path", Still)
+        path = one_line(picture_files.name_of(self._path), limit=4000)
+        room = still.content_size.width - line.cell_len
+        fits = cell_len(path) <= room
+        still.show(line.append(path if fits else f"…{_ending(path, room - 1)}", style("faint")))
 
     def action_step(self, rows: int, columns: int) -> None:
         row = max(0, min(len(self._rows) - 1, self._place[0] + rows))
@@ -132,29 +142,21 @@ class PictureScreen(Screen[tuple[int, int]]):
     def action_compare(self) -> None:
         self._compare(self._path)
 
-    def action_copy(self) -> None:
-        self.app.copy_to_clipboard(self._path)
-        line = Text("copied  ", style("good"), no_wrap=True)
-        self._add_path(line, "muted")  # a toast would leave a hole in the pixels
+    async def action_copy(self) -> None:
+        await copy(self._dashboard, self._path, "The path", self._say_in_line)
 
-    def _add_path(self, line: Text, look: str) -> None:
-        """The end of the path, which tells one picture from another, if not all of it fits."""
-        still = self.query_one("#path", Still)
-        path = one_line(picture_files.name_of(self._path), limit=4000)
-        room = still.content_size.width - line.cell_len
-        line.append(path if cell_len(path) <= room else f"…{_ending(path, room - 1)}", style(look))
-        still.show(line)
+    def _say_in_line(self, words: str, look: str = "good") -> None:
+        """In the line of the path: a toast would leave a hole in the pixels."""
+        line = Text(one_line(words), style(look), no_wrap=True, overflow="ellipsis")
+        self.query_one("#path", Still).show(line)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "again" and cast("Dashboard", self.app).readonly:
+        if action == "again" and self._dashboard.readonly:
             return False
         return super().check_action(action, parameters)
 
     def action_again(self) -> None:
-        def refuse(words: str) -> None:
-            self.query_one("#path", Still).show(Text(words, style("warn"), no_wrap=True))
-
-        cast("Dashboard", self.app).like_picture(self._path, refuse)
+        self._dashboard.like_picture(self._path, lambda words: self._say_in_line(words, "warn"))
 
     def action_back(self) -> None:
         self.dismiss(self._place)

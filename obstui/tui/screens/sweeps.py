@@ -21,6 +21,7 @@ from obstui.measured import Measured, Metric, as_csv, as_markdown
 from obstui.text import one_line
 from obstui.tui import board
 from obstui.tui.board import Board, BoardReading, Filter, Key, key_of
+from obstui.tui.clipboard import tmux_hint
 from obstui.tui.follow import Fault
 from obstui.tui.screens.choice import Choice
 from obstui.tui.screens.view import View
@@ -307,7 +308,7 @@ class SweepsScreen(View[None]):
         self.app.copy_to_clipboard(text)
         count = "1 model" if len(rows) == 1 else f"{len(rows):,} models"
         if self.dashboard.readonly:
-            self.notify(f"Copied {count} as {name}.", markup=False)
+            self.notify(f"Copied {count} as {name}.{tmux_hint(self.dashboard)}", markup=False)
             return
         folder = self.dashboard.paths.home / "exports"
         try:
@@ -316,7 +317,8 @@ class SweepsScreen(View[None]):
             words = f"Copied {count} as {name}, but {folder} cannot be written: {err.strerror}."
             self.notify(words, severity="error", markup=False)
         else:
-            self.notify(f"Copied {count} as {name}, and wrote {file}", markup=False, timeout=8)
+            words = f"Copied {count} as {name}, and wrote {file}{tmux_hint(self.dashboard)}"
+            self.notify(words, markup=False, timeout=8)
 
 
 def newest_picture(paths: Paths, row: Measured) -> ImageView | None:

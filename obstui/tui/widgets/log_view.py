@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.segment import Segment
 from rich.style import Style
@@ -18,9 +18,13 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Input
 
+from obstui.tui.clipboard import copy
 from obstui.tui.tail import Tail
 from obstui.tui.theme import style
 from obstui.tui.widgets.still import Still
+
+if TYPE_CHECKING:
+    from obstui.tui.app import Dashboard
 
 
 class LogLines(ScrollView, can_focus=True):
@@ -314,11 +318,11 @@ class LogView(Vertical):
     def action_down(self) -> None:
         self.body.action_scroll_down()
 
-    def action_copy(self) -> None:
+    async def action_copy(self) -> None:
         words = self.body.marked
-        self.app.copy_to_clipboard(words)
         count = words.count("\n") + 1
-        self.app.notify(f"Copied {count} line{'s' if count > 1 else ''}.", markup=False, timeout=2)
+        what = "1 line" if count == 1 else f"{count:,} lines"
+        await copy(cast("Dashboard", self.app), words, what)
 
     def action_seek(self) -> None:
         self.add_class("-seeking")
