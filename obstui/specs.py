@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from obstui.errors import Problem
-from obstui.text import label, one_line, plain
+from obstui.text import label, one_line, plain, short_model
 
 SPEC_VERSION = 1
 MAX_PROMPTS = 10_000
@@ -208,7 +208,8 @@ class PruneSpec(PipelineSpec):
     @property
     def title(self) -> str:
         levels = ", ".join(percent(s) for s in self.sparsity)
-        return f"{short_model(self.model)} to {levels} % by {self.way}"
+        by = f" by {self.way}" if self.way != "obs" else ""
+        return f"{short_model(self.model)} to {levels} %{by}"
 
 
 class GenerateSpec(PipelineSpec):
@@ -371,8 +372,3 @@ def parse_variant_id(text: str) -> tuple[int, float] | None:
 def named_variants(spec: Mapping[str, Any]) -> tuple[str, ...]:
     """The variants that a stored spec names, whatever version wrote it."""
     return tuple(spec.get("variants") or filter(None, [spec.get("variant")]))
-
-
-def short_model(model: str) -> str:
-    """The last part of a path or hub id, safe on one line."""
-    return one_line(model.rstrip("/").rsplit("/", 1)[-1], limit=40)

@@ -62,3 +62,10 @@ def one_line(text: object, *, limit: int | None = None) -> str:
 def label(text: str) -> str:
     """A person's name for something: NFC, one safe line."""
     return one_line(unicodedata.normalize("NFC", text))
+
+
+def short_model(source: str) -> str:
+    """A model's name without where it lies; of the names of SDXL what tells them apart:
+    "sdxl-base-1.0"."""
+    name = source.rstrip("/").rsplit("/", 1)[-1]
+    return one_line(name.replace("stable-diffusion-xl", "sdxl"), limit=40)

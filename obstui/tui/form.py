@@ -13,7 +13,7 @@ from obstui import matrix as matrices
 from obstui import specs
 from obstui.options import JobOptions, duration, job_options
 from obstui.prompt_files import read_prompts
-from obstui.text import one_line
+from obstui.text import one_line, short_model
 from obstui.tui.pickable import Sort
 
 if TYPE_CHECKING:
@@ -450,7 +450,7 @@ def offers(jobs: Any, named: Iterable[str] = ()) -> list[Offer]:
         made = (job.result or {}).get("variants") if ready else None
         levels = job.spec.get("sparsity") or () if made is None else [v["sparsity"] for v in made]
         for level in levels:
-            of = specs.short_model(model) or "an unknown model"
+            of = short_model(model) or "an unknown model"
             words = f"{specs.percent(level)} % of {of} by {_way(job)}"
             words += f" · {one_line(job.name, limit=60)}" if job.name else ""
             if not ready:

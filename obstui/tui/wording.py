@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from obstui.text import one_line
+from obstui.text import one_line, short_model
 from obstui.tui import formats
 
 if TYPE_CHECKING:
@@ -99,9 +99,7 @@ def sweep_words(sweep: SweepView) -> str:
 
 
 def model_brief(job: JobView) -> str:
-    """The model's name without where it lies."""
-    source = job.spec.get("model") or job.spec.get("file") or ""
-    return one_line(source, limit=200).rstrip("/").rsplit("/", 1)[-1]
+    return short_model(str(job.spec.get("model") or job.spec.get("file") or ""))
 
 
 _OVER = ("succeeded", "failed", "cancelled", "skipped", "quarantined")

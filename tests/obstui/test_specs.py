@@ -158,7 +158,7 @@ def test_the_schedulers_are_those_of_the_engine() -> None:
 @pytest.mark.parametrize(
     ("settings", "title"),
     [
-        ({}, "demo to 30 % by obs"),
+        ({}, "demo to 30 %"),
         ({"method": "magnitude"}, "demo to 30 % by magnitude"),
         ({"allocate": "loss", "budget": "flops"}, "demo to 30 % by obs, loss/flops"),
         (

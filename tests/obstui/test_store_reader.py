@@ -73,7 +73,7 @@ def test_jobs_by_age_state_and_page(store: Store, reader: Reader) -> None:
 
 
 def test_a_job_without_a_name_shows_its_title(store: Store) -> None:
-    assert store.enqueue(PruneSpec(sparsity=(0.1, 0.3))).name == "demo to 10, 30 % by obs"
+    assert store.enqueue(PruneSpec(sparsity=(0.1, 0.3))).name == "demo to 10, 30 %"
     long = CompareSpec(variants=tuple(f"/folder/{n}/{'v' * 40}" for n in range(60)))
     assert len(store.enqueue(long).name) == 120
 

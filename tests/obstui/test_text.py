@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from obstui.text import label, one_line, plain
+from obstui.text import label, one_line, plain, short_model
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,17 @@ def test_one_line() -> None:
 
 def test_label_is_composed() -> None:
     assert label("Cafe\u0301\n") == "Café"
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("stabilityai/stable-diffusion-xl-base-1.0", "sdxl-base-1.0"),
+        ("modelscope:AI-ModelScope/stable-diffusion-xl-base-1.0", "sdxl-base-1.0"),
+        ("/models/juggernaut/", "juggernaut"),
+        ("12@30", "12@30"),
+        ("a/b\x1b[31m", "b"),
+    ],
+)
+def test_a_models_name_says_what_tells_it_apart(source: str, shown: str) -> None:
+    assert short_model(source) == shown
