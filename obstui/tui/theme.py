@@ -28,6 +28,8 @@ class Palette:
     warn: str
     bad: str
     pause: str
+    cursor: str
+    """Lies behind what the cursor is on, and leaves its shape and colour."""
     ramp: tuple[str, ...]
     """Eight, from a small error to a large one; on colours, lightness alone tells the order."""
 
@@ -53,7 +55,8 @@ _CIVIDIS = (
 _DARK = (
     Palette(
         text="#d5dbe3", strong="bold #f2f6fa", muted="#8592a0", faint="#4a5663", accent="#6cb6eb",
-        good="#3fbf95", warn="#e6a532", bad="#f0764f", pause="#c99bd4", ramp=_CIVIDIS,
+        good="#3fbf95", warn="#e6a532", bad="#f0764f", pause="#c99bd4",
+        cursor="on #47688a", ramp=_CIVIDIS,
     ),
     Ground(
         background="#14181d", surface="#1a1f26", panel="#222932", cursor="#2b4259",
@@ -65,6 +68,7 @@ _LIGHT = (
     Palette(
         text="#26303a", strong="bold #0d1319", muted="#5b6875", faint="#a9b3be", accent="#0b63a5",
         good="#08754f", warn="#8f5a00", bad="#b53a12", pause="#7b458f",
+        cursor="on #e3c7f0",
         ramp=("#a4b0bc", "#95a0a8", "#868f94", "#777d80", "#66696f", "#535963", "#374566",
               "#00204d"),
     ),
@@ -78,6 +82,7 @@ _HIGH_CONTRAST = (
     Palette(
         text="#ffffff", strong="bold #ffffff", muted="#d2d2d2", faint="#949494", accent="#6fdcff",
         good="#5cff9d", warn="#ffd84d", bad="#ff8a70", pause="#f4b0ff",
+        cursor="on #00509f",
         ramp=("#6f8fd0", "#86a0cc", "#9fb1c4", "#b7c0b4", "#cdcc9a", "#e4da7a", "#fff05a",
               "#ffffff"),
     ),
@@ -91,7 +96,8 @@ _HIGH_CONTRAST = (
 _COLOUR_BLIND = (
     Palette(
         text="#e2e2e2", strong="bold #ffffff", muted="#9a9a9a", faint="#5a5a5a", accent="#56b4e9",
-        good="#009e73", warn="#f0e442", bad="#d55e00", pause="#cc79a7", ramp=_CIVIDIS,
+        good="#009e73", warn="#f0e442", bad="#d55e00", pause="#cc79a7",
+        cursor="on #47688a", ramp=_CIVIDIS,
     ),
     Ground(
         background="#101112", surface="#18191b", panel="#212326", cursor="#063f66",
@@ -103,12 +109,12 @@ _COLOUR_BLIND = (
 # schemes, so what is less important is dim.
 _ANSI = Palette(
     text="", strong="bold", muted="dim", faint="dim", accent="cyan", good="green", warn="yellow",
-    bad="red", pause="magenta",
+    bad="red", pause="magenta", cursor="reverse",
     ramp=("blue", "blue", "cyan", "cyan", "green", "yellow", "bright_yellow", "bright_yellow"),
 )  # fmt: skip
 _COLOURLESS = Palette(
     text="", strong="bold", muted="dim", faint="dim", accent="bold", good="", warn="bold",
-    bad="bold", pause="", ramp=("",) * 8,
+    bad="bold", pause="", cursor="reverse", ramp=("",) * 8,
 )  # fmt: skip
 
 

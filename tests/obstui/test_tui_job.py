@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.style import Style
 
 from obstui.config import Paths
 from obstui.options import JobOptions
 from obstui.specs import parse
+from obstui.tui import theme
 from obstui.tui.facts import Sample
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.picture import PictureScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.snapshot import workers_done
 from obstui.tui.widgets.job_table import JobTable
-from obstui.tui.widgets.layer_map import LayerMap, plan
+from obstui.tui.widgets.layer_map import CURSOR, HEIGHTS, LayerMap, plan
 from obstui.tui.widgets.log_view import LogLines, LogView
 from obstui.tui.widgets.picture import Picture, PictureRow
 from obstui.tui.widgets.plan_panel import PlanPanel
@@ -74,6 +76,15 @@ async def test_the_cursor_of_the_map_tells_a_target(busy: tui_store.Scene) -> No
         await until(pilot, lambda: "at 10 %" in shown(app, "#job-legend"))
         assert shown(app, "#job-pointed").startswith("down2 block 1 attn2")
         assert "keeps 18 of 20 heads" in shown(app, "#job-pointed")
+        # The cell keeps its height and colour; what lies behind it, and a mark above it, tell.
+        layers = app.screen.query_one(LayerMap)
+        lines = [layers.render_line(y) for y in range(3)]
+        column = lines[0].text.index(CURSOR)
+        (cell,) = lines[2].crop(column, column + 1)
+        assert cell.text in HEIGHTS
+        assert cell.style is not None
+        assert Style(bgcolor=cell.style.bgcolor) == Style.parse(theme.style("cursor"))
+        assert not cell.style.reverse
 
 
 async def test_the_targets_tab_has_a_row_for_each(busy: tui_store.Scene) -> None:

@@ -27,6 +27,7 @@ from obstui.tui.theme import style
 HEIGHTS = "▁▂▃▄▅▆▇█"
 WAITING, GATHERING, AT_WORK = "·", "○", "◆"
 SOLVED = "■"  # by a method that measures no error
+CURSOR = "▾"
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,16 +256,26 @@ class LayerMap(Widget, can_focus=True):
         return strip.adjust_cell_length(self.size.width, ground)
 
     def _header(self, groups: tuple[tuple[str, int, int], ...]) -> list[Segment]:
+        """The stages' names, and a mark above the cursor, which a full cell would hide."""
+        look, here = Style.parse(style("muted")), self.pointed if self.has_focus else None
         segments = [Segment(" " * self._plan.label)]
         for stage, start, end in groups:
             room = (end - start) * self._plan.cell
             name = stage if len(stage) <= room else (stage[:1] + stage[-1:])[:room]
-            segments.append(Segment(f"{name:<{room}} ", Style.parse(style("muted"))))
+            words = f"{name:<{room}} "
+            if here is not None and start <= here.block < end:
+                at = (here.block - start) * self._plan.cell
+                segments.append(Segment(words[:at], look))
+                segments.append(Segment(CURSOR, Style.parse(style("accent"))))
+                words = words[at + 1 :]
+            segments.append(Segment(words, look))
         return segments
 
     def _cells(self, groups: tuple[tuple[str, int, int], ...], kind: str) -> list[Segment]:
         label = kind if self._plan.label > len(kind) else kind[:1] + kind[-1:]
-        segments = [Segment(f"{label:<{self._plan.label}}", Style.parse(style("muted")))]
+        here = self.has_focus and kind == self._kinds[self._cursor[1]]
+        look = Style.parse(style("accent" if here else "muted"))
+        segments = [Segment(f"{label:<{self._plan.label}}", look)]
         for _, start, end in groups:
             for block in range(start, end):
                 glyph, look = self._cell(kind, block)
@@ -281,7 +292,7 @@ class LayerMap(Widget, can_focus=True):
             return " ", Style()
         glyph, look = self._glyph(target)
         if self.has_focus and target is self.pointed:
-            look = look + Style(reverse=True)
+            look = look + Style.parse(theme.style("cursor"))
         return glyph, look
 
     def _glyph(self, target: Target) -> tuple[str, Style]:
