@@ -15,6 +15,8 @@ from obstui.store.views import STATES
 
 SEEN = "report_seen"
 """The setting that holds when a report was last read."""
+FIRST_LOOK = 24 * 3600.0
+"""How far back (seconds) the first report of all goes."""
 
 GOOD_SSIM, GOOD_ATTRIBUTES = 0.95, 0.02
 """A size is good enough when its pictures keep so much structural similarity with the dense model's
@@ -83,6 +85,12 @@ def collect(
         stops=tuple(f"{stop.scope}: {stop.reason}" for stop in reader.stops()),
         finish=finish_of(reader, now),
     )
+
+
+def last_seen(reader: Reader, now: float) -> float | None:
+    """When a report was last read; None if none ever was. Raises StoreError."""
+    seen = reader.setting(SEEN)
+    return seen if isinstance(seen, (int, float)) and 0 < seen <= now else None
 
 
 def finish_of(reader: Reader, now: float) -> Finish:

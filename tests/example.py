@@ -23,6 +23,7 @@ from typing import Any
 from PIL import Image
 
 from core import demo
+from obstui.report import SEEN
 
 TARGET = Path(__file__).parents[1] / "jobs.db.example"
 HOME_SHOWN = "/home/you/.local/state/obstui"
@@ -131,6 +132,8 @@ def _seal(home: Path) -> None:
                 )
         source.execute("DELETE FROM outbox")
         source.execute("DELETE FROM setting")
+        # Whoever opens it has been away for the whole of this night.
+        source.execute("INSERT INTO setting SELECT ?, min(created_at) - 1 FROM job", (SEEN,))
         source.execute("UPDATE attempt SET boot_id = '', pid = NULL, start_ticks = NULL")
         source.execute("UPDATE worker SET host = 'workstation', pid = 1")
     partial = TARGET.with_name(f".{TARGET.name}.partial")

@@ -14,12 +14,9 @@ from obstui.cli import output
 from obstui.cli.output import emit, json_option, say
 from obstui.config import Paths
 from obstui.options import seconds
-from obstui.report import SEEN, Report, collect, shares
+from obstui.report import FIRST_LOOK, SEEN, Report, collect, last_seen, shares
 from obstui.store import JobView, NotFound, Reader, Store
 from obstui.text import one_line
-
-FIRST_LOOK = 24 * 3600.0
-"""How far back (seconds) the first report of all goes."""
 
 
 @click.command()
@@ -75,9 +72,7 @@ def report(
             say(output.NO_JOBS)
         return
     with Reader.open(paths) as reader:
-        seen = reader.setting(SEEN)
-        known = isinstance(seen, (int, float)) and 0 < seen <= now
-        begin = now - back if back is not None else seen if known else now - FIRST_LOOK
+        begin = last_seen(reader, now) or now - FIRST_LOOK if back is None else now - back
         found = collect(reader, paths, since=begin, now=now)
     if as_json:
         emit(_as_dict(found))

@@ -15,6 +15,7 @@ from obstui.store.connection import SCHEMA_VERSION, check
 from obstui.tui import images
 from obstui.tui.places import PLACES
 from obstui.tui.snapshot import workers_done
+from obstui.tui.widgets.still import Still
 from tests.obstui.tui_pilot import opened, until
 
 EXAMPLE = Path(__file__).parents[2] / "jobs.db.example"
@@ -73,6 +74,7 @@ async def test_every_place_is_full_without_another_file(paths: Paths) -> None:
             await pilot.press(place.key)
             await until(pilot, lambda: app.up_to_date)
             assert getattr(app.screen, "place", None) == place.name
+        assert "1 failed" in str(app.screen.query_one("#heading", Still).content)
         await pilot.press("2")
         await until(pilot, lambda: app.up_to_date)
         await workers_done(app)

@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import DataTable
 
-from obstui.report import SEEN, Report, collect, shares, tree_bytes
+from obstui.report import FIRST_LOOK, SEEN, Report, collect, last_seen, shares, tree_bytes
 from obstui.text import one_line
 from obstui.tui import wording
 from obstui.tui.acts import Outcome
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from obstui.store import JobView, Reader, Store
     from obstui.tui.follow import Snapshot
 
-FIRST_LOOK = 24 * 3600.0
-"""How far back (seconds) the first report of all goes."""
 SHOWN_JOBS = 200
 _COLUMNS = (("job", 6), ("state", 13), ("what", 16), ("why or result", 16))
 """Heads and least widths; the last two share what else there is."""
@@ -55,9 +53,8 @@ class Away:
     def read(self, reader: Reader) -> Report:
         """Raises StoreError."""
         if self.since is None:
-            seen = reader.setting(SEEN)
-            known = isinstance(seen, (int, float)) and 0 < seen <= self.now
-            self.since, self.first = seen if known else self.now - FIRST_LOOK, not known
+            seen = last_seen(reader, self.now)
+            self.since, self.first = seen or self.now - FIRST_LOOK, seen is None
         return collect(reader, reader.paths, since=self.since, now=self.now,
                        measure=self._measure)  # fmt: skip
 
@@ -207,8 +204,7 @@ def greeting(paths: Paths, now: float) -> str:
     from obstui.store import Reader
 
     with Reader.open(paths) as reader:
-        seen = reader.setting(SEEN)
-        if not isinstance(seen, (int, float)) or not 0 < seen <= now:
+        if (seen := last_seen(reader, now)) is None:
             return ""
         states = [job.state for job in reader.jobs(ended_since=seen)]
     failed = sum(state in ("failed", "quarantined") for state in states)
