@@ -26,6 +26,7 @@ from textual.timer import Timer
 from obstui.config import Settings
 from obstui.tui import attention, theme
 from obstui.tui.appearance import Appearance, Ascii, colourless
+from obstui.tui.aside import aside
 from obstui.tui.follow import Follower, Reading, Snapshot
 from obstui.tui.images import Display
 from obstui.tui.keymap import doubled, wrong_ids
@@ -366,15 +367,16 @@ class Dashboard(TypeAhead[None]):
     async def change(self, act: Callable[[Store], object], said: str) -> None:
         """Carry a wish to the store; say so once it is there."""
         try:
-            await self._writer.call(act)
+            await self.write(act)
         except Declined as err:
             self.notify(str(err), severity="error", markup=False)
         else:
             self.notify(said, markup=False, timeout=3)
-        self._changed()
 
     async def write(self, act: Callable[[Store], Any]) -> Any:
         """The value of a change to the store. Raises Declined."""
+        if self.readonly:
+            raise Declined("This dashboard is read-only.")
         value = await self._writer.call(act)
         self._changed()
         return value
@@ -399,10 +401,10 @@ class Dashboard(TypeAhead[None]):
         self._worker_fault = None
         self._ask_for_worker(self._start_worker)
 
-    @work(thread=True, group="worker", exit_on_error=False)
-    def _ask_for_worker(self, start: StartWorker) -> None:
+    @work(group="worker", exit_on_error=False, description="start a worker")
+    async def _ask_for_worker(self, start: StartWorker) -> None:
         try:
-            start(self.paths)
+            await aside(lambda: start(self.paths))
         except Exception as err:
             self.post_message(WorkerAsked(sentence(err)))
         else:

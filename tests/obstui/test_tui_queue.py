@@ -13,13 +13,15 @@ from textual.widgets import Input
 from obstui import again, specs
 from obstui.config import Paths
 from obstui.store import Reader
-from obstui.tui import wording
+from obstui.tui import holds, wording
 from obstui.tui.messages import StoreRead
+from obstui.tui.screens.choice import Choice
 from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.widgets.job_detail import JobDetail
 from obstui.tui.widgets.job_table import JobTable, columns_for
 from obstui.tui.widgets.still import Still
+from obstui.tui.writer import Declined
 from tests.obstui import tui_store
 from tests.obstui.tui_pilot import opened, until
 
@@ -104,6 +106,21 @@ async def test_read_only_hides_every_act(busy: tui_store.Scene) -> None:
         actions = {b.binding.action for b in app.screen.active_bindings.values() if b.enabled}
         assert not actions & {"pause", "cancel", "retry", "remove", "new_job", "start_worker"}
         assert "read-only" in shown(app, "#top")
+        with pytest.raises(Declined, match="read-only"):  # also what forgot to hide itself
+            await app.write(lambda store: store.cancel(6))
+        with Reader.open(busy.paths) as reader:
+            assert reader.states()[6] == "queued"
+
+
+async def test_words_of_the_system_are_no_markup(
+    busy: tui_store.Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holds, "drain", lambda paths: "bad [/home/x] there")
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("P")
+        await until(pilot, lambda: isinstance(app.screen, Choice))
+        await pilot.press("end", "enter")
+        await until(pilot, lambda: "bad [/home/x] there" in [n.message for n in app._notifications])
 
 
 async def test_a_failed_job_says_why_and_what_to_do(busy: tui_store.Scene) -> None:

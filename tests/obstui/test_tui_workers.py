@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,6 +20,7 @@ from obstui.store import Reader
 from obstui.store.stops import BY_HAND, QUEUE
 from obstui.tui import attention, machine
 from obstui.tui.app import Dashboard, start_worker
+from obstui.tui.aside import aside
 from obstui.tui.follow import Fault, Snapshot
 from obstui.tui.screens import workers
 from obstui.tui.screens.confirm import Confirm
@@ -151,6 +154,42 @@ async def test_a_real_worker_is_started_and_stopped(paths: Paths) -> None:
         assert launch.status(paths) == []
     finally:
         launch.stop(paths, now=True)
+
+
+async def test_nobody_who_leaves_waits_for_a_worker_that_stops(
+    busy: tui_store.Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def stop(paths: Paths) -> None:
+        threads.append(threading.current_thread())
+        raise RuntimeError("the driver hangs")
+
+    monkeypatch.setattr("obstui.worker.launch.stop", stop)
+    async with tui_pilot.opened(busy.paths) as (app, pilot):
+        await pilot.press("5", "S")
+        await tui_pilot.until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await tui_pilot.until(
+            pilot, lambda: any("the driver hangs" in each.message for each in app._notifications)
+        )
+    assert [thread.daemon for thread in threads] == [True]
+
+
+def test_what_nobody_waits_for_goes_on() -> None:
+    over = threading.Event()
+
+    async def leave() -> None:
+        waiting = asyncio.create_task(aside(lambda: over.wait(30)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+
+    asyncio.run(leave())
+    left = [thread for thread in threading.enumerate() if thread.name == "aside"]
+    assert left
+    over.set()
+    for thread in left:
+        thread.join(30)
 
 
 # -- the top ---------------------------------------------------------------------------------

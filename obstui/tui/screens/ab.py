@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.message import Message
 
+from obstui import picture_files
 from obstui.text import one_line
 from obstui.tui import images, pixels
 from obstui.tui.clipboard import copy
@@ -339,7 +340,8 @@ class ABScreen(View[None]):
 
     async def action_copy(self) -> None:
         if path := self._paths[1 if self._shows_b else 0]:
-            await copy(self.dashboard, path, "The path", self._say_in_line)
+            name = picture_files.name_of(path)
+            await copy(self.dashboard, name, "The path", self._say_in_line)
 
     def _say_in_line(self, words: str, look: str = "good") -> None:
         """In the line of the models: a toast would leave a hole in the pixels."""

@@ -172,7 +172,9 @@ class GalleryScreen(View[None]):
             facts.append(one_line(picture_files.name_of(picture.path), limit=300), style("faint"))
         self.query_one("#prompt", Still).show(line)
         self.query_one("#picture-facts", Still).show(facts)
-        if self._album.more and grid.place > len(self._album.pictures) - _NEAR_END:
+        known = len(self._album.pictures)
+        # What was asked for has come, and it was not all: one page more, not one for each step.
+        if self._album.more and self._limit <= known and grid.place > known - _NEAR_END:
             self._limit += PAGE
             self.ask_follower()
 
@@ -227,7 +229,7 @@ class GalleryScreen(View[None]):
 
     async def action_copy(self) -> None:
         if (picture := self.query_one(PictureGrid).chosen) is not None:
-            await copy(self.dashboard, picture.path, "The picture's path")
+            await copy(self.dashboard, picture_files.name_of(picture.path), "The picture's path")
 
     def action_again(self) -> None:
         if (picture := self.query_one(PictureGrid).chosen) is not None:

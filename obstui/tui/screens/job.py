@@ -127,9 +127,7 @@ class JobScreen(JobActs[None]):
                 yield Still(id="job-pointed")
                 yield Still(id="job-caption")
                 yield PictureRow(id="job-pictures")
-                tail = LogTail(id="job-tail")
-                tail.can_focus = False
-                yield tail
+                yield LogTail(id="job-tail")
             yield TargetTable(id="targets")
             with Reading(id="settings"):
                 yield Still(id="job-settings")

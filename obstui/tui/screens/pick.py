@@ -3,7 +3,6 @@ completed as they are written."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -19,6 +18,7 @@ from textual.widgets.option_list import Option
 
 from obstui.text import one_line
 from obstui.tui import pickable
+from obstui.tui.aside import aside
 from obstui.tui.pickable import Entry
 from obstui.tui.theme import style
 from obstui.tui.widgets.still import Still
@@ -67,7 +67,7 @@ class Pick(ModalScreen[str | None]):
         if self._sort == "model":
             begin = begin if pickable.is_path(begin) else ""
         elif not begin:
-            begin = f"{Path.cwd()}{os.sep}"
+            begin = f"{_here()}{os.sep}"
         with Vertical(id="box"):
             yield Label(_TITLES[self._sort], id="title", markup=False)
             answer = Input(begin, id="written", compact=True, select_on_focus=False)
@@ -95,7 +95,7 @@ class Pick(ModalScreen[str | None]):
             try:
                 if self._known is None:
                     paths = cast("Dashboard", self.app).paths
-                    self._known = await asyncio.to_thread(pickable.models, paths)
+                    self._known = await aside(lambda: pickable.models(paths))
             except Exception as err:
                 self._known, note = [], sentence(err)
             words = text.lower().split()
@@ -103,9 +103,9 @@ class Pick(ModalScreen[str | None]):
             if not found and not note:
                 note = "No model here is called so; Enter takes it as it is written."
         else:
-            found, note = await asyncio.to_thread(pickable.below, text, self._sort)
+            found, note = await aside(lambda: pickable.below(text, self._sort))
             if self._sort == "new" and not text.endswith("/"):
-                here = await asyncio.to_thread(Path(text).expanduser().exists)
+                here = await aside(lambda: Path(text).expanduser().exists())
                 found = found if here or not text else [Entry(text, "a new folder"), *found]
                 note = "" if found else note
         self._show(text, found, note)
@@ -153,6 +153,13 @@ class Pick(ModalScreen[str | None]):
 def _has(entry: Entry, words: list[str]) -> bool:
     text = f"{entry.answer} {entry.words}".lower()
     return all(word in text for word in words)
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # somebody has deleted the folder that we were started in
+        return Path.home()
 
 
 def _line(entry: Entry) -> Text:

@@ -143,7 +143,8 @@ class PictureScreen(Screen[tuple[int, int]]):
         self._compare(self._path)
 
     async def action_copy(self) -> None:
-        await copy(self._dashboard, self._path, "The path", self._say_in_line)
+        path = picture_files.name_of(self._path)
+        await copy(self._dashboard, path, "The path", self._say_in_line)
 
     def _say_in_line(self, words: str, look: str = "good") -> None:
         """In the line of the path: a toast would leave a hole in the pixels."""

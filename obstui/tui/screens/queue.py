@@ -14,6 +14,7 @@ from textual.containers import Container
 from textual.widgets import DataTable, Input
 
 from obstui.tui import acts, holds
+from obstui.tui.aside import aside
 from obstui.tui.screens.choice import Choice, Selections
 from obstui.tui.screens.job_acts import JobActs
 from obstui.tui.theme import style
@@ -351,7 +352,8 @@ class QueueScreen(JobActs[None]):
 
         async def chosen(key: str | None) -> None:
             if key == holds.DRAIN:
-                self.notify(await asyncio.to_thread(holds.drain, self.dashboard.paths))
+                words = await aside(lambda: holds.drain(self.dashboard.paths))
+                self.notify(words, markup=False)
             elif key is not None:
                 self.change(lambda store: holds.carry_out(key, store))
 

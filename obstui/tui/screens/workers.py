@@ -15,6 +15,7 @@ from textual.widgets import DataTable
 from obstui.store.stops import BY_HAND, QUEUE
 from obstui.telemetry import Reading
 from obstui.text import one_line
+from obstui.tui.aside import aside
 from obstui.tui.follow import Fault
 from obstui.tui.screens.confirm import Confirm, Question
 from obstui.tui.screens.view import View
@@ -181,17 +182,16 @@ class WorkersScreen(View[None]):
             self.notify("Stopping at the next boundary ...", markup=False, timeout=5)
             self._have_done(_stop, "The workers have stopped; queued jobs wait.")
 
-    @work(thread=True, group="workers", exit_on_error=False)
-    def _have_done(self, act: Callable[[Paths], object], said: str) -> None:
+    @work(group="workers", exit_on_error=False, description="stop or drain the workers")
+    async def _have_done(self, act: Callable[[Paths], object], said: str) -> None:
         """Do what may take minutes, away from the screen."""
         app = self.dashboard
         try:
-            act(app.paths)
+            await aside(lambda: act(app.paths))
         except Exception as err:
-            words, severity = sentence(err), "error"
+            app.notify(sentence(err), severity="error", markup=False)
         else:
-            words, severity = said, "information"
-        app.call_from_thread(app.notify, words, severity=severity, markup=False)
+            app.notify(said, markup=False)
 
 
 def _drain(paths: Paths) -> object:

@@ -50,9 +50,7 @@ class JobDetail(Vertical):
         yield layers
         yield Still(id="pane-legend")
         yield PictureRow(id="pane-pictures")
-        log = LogTail(id="pane-log")
-        log.can_focus = False
-        yield log
+        yield LogTail(id="pane-log")
 
     def on_resize(self, event: events.Resize) -> None:
         """Its lines are made for a width."""

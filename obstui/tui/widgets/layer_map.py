@@ -15,7 +15,7 @@ from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -125,7 +125,7 @@ class LayerMap(Widget, can_focus=True):
         targets = facts.targets if facts else ()
         if (targets, at_work, live) == (self.targets, self._at_work, self.live):
             return
-        known = (len(self.targets), self._plan)
+        known, before = (len(self.targets), self._plan), self._drawn
         self.targets, self._at_work, self.live = targets, at_work, live
         self._levels = facts.levels if facts else ()
         if self.level not in self._levels:
@@ -136,7 +136,11 @@ class LayerMap(Widget, can_focus=True):
         self._rescale()
         self._plan = plan(targets, self.size.width)
         self.set_class(not targets, "-empty")
-        self.refresh(layout=known != (len(targets), self._plan))
+        if known != (len(targets), self._plan):
+            self.refresh(layout=True)
+        elif changed := [at for at, cell in self._drawn.items() if cell != before.get(at)]:
+            # Whole rows would be most of what a running job sends.
+            self.refresh(*(self._region(*at) for at in changed))
         self.post_message(self.Pointed())
 
     def _rescale(self) -> None:
@@ -177,6 +181,23 @@ class LayerMap(Widget, can_focus=True):
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         event.stop()
         self.action_step(-1, 0)
+
+    @property
+    def _drawn(self) -> dict[tuple[str, int], tuple[str, Style]]:
+        """The glyph and the look of every cell, by kind and block."""
+        return {at: self._cell(*at) for at in self._at}
+
+    def _region(self, kind: str, block: int) -> Region:
+        """Where a cell is drawn."""
+        rows, row = 1 + len(self._kinds), 1 + self._kinds.index(kind)
+        for band, drawn in enumerate(self._plan.bands):
+            left = self._plan.label
+            for _, start, end in drawn.groups:
+                if start <= block < end:
+                    x = left + (block - start) * self._plan.cell
+                    return Region(x, band * rows + row, self._plan.cell, 1)
+                left += (end - start) * self._plan.cell + 1
+        return Region()
 
     def _cell_at(self, x: int, y: int) -> tuple[int, int] | None:
         """The column among the blocks and the row among the kinds that are drawn there."""
@@ -280,9 +301,13 @@ class LayerMap(Widget, can_focus=True):
             for block in range(start, end):
                 glyph, look = self._cell(kind, block)
                 wide = glyph * max(1, self._plan.cell - 1)
-                segments.append(Segment(wide, look))
-                if self._plan.cell > 1:
-                    segments.append(Segment(" "))
+                gap = " " * (self._plan.cell - len(wide))
+                # A gap of its own look would cost its colours, and those of the next cell, anew.
+                segments += (
+                    [Segment(wide, look), Segment(gap)]
+                    if look.bgcolor or look.reverse
+                    else [Segment(wide + gap, look)]
+                )
             segments.append(Segment(" "))
         return segments
 

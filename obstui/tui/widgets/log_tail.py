@@ -1,12 +1,9 @@
-"""The end of a job's log. It follows until the person scrolls up; `f` follows again."""
+"""The end of a job's log, beside other things: it follows unless the mouse scrolls up."""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from rich.segment import Segment
 from rich.style import Style
-from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -14,16 +11,10 @@ from textual.strip import Strip
 from obstui.tui.theme import style
 
 
-class LogTail(ScrollView, can_focus=True):
+class LogTail(ScrollView, can_focus=False):
     """Plain lines, drawn only where they are seen."""
 
     DEFAULT_CSS = "LogTail { height: 1fr; scrollbar-size: 1 1; }"
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f", "follow", "Follow", id="log.follow", tooltip="Stay at the log's newest line"),
-        Binding("k", "scroll_up", "Up", id="log.up", show=False, tooltip="One line up"),
-        Binding("j", "scroll_down", "Down", id="log.down", show=False, tooltip="One line down"),
-    ]
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
@@ -46,10 +37,6 @@ class LogTail(ScrollView, can_focus=True):
             self.scroll_end(animate=False, immediate=True)
         self.refresh()
 
-    def action_follow(self) -> None:
-        self.follow = True
-        self.scroll_end(animate=False)
-
     def watch_scroll_y(self, old: float, new: float) -> None:
         super().watch_scroll_y(old, new)
         # The layout scrolls, too: only a person leaves the end, and only a settled view returns.
@@ -61,22 +48,8 @@ class LogTail(ScrollView, can_focus=True):
         if self.follow:
             self.scroll_end(animate=False)
 
-    def _leave_the_end(self) -> None:
+    def on_mouse_scroll_up(self) -> None:
         self.follow = False
-
-    on_mouse_scroll_up = on_scroll_up = on_scroll_to = _leave_the_end
-
-    def action_scroll_up(self) -> None:
-        self._leave_the_end()
-        super().action_scroll_up()
-
-    def action_page_up(self) -> None:
-        self._leave_the_end()
-        super().action_page_up()
-
-    def action_scroll_home(self) -> None:
-        self._leave_the_end()
-        super().action_scroll_home()
 
     def render_line(self, y: int) -> Strip:
         width, ground = self.size.width, self.rich_style
