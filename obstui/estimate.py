@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from statistics import median
 from typing import Any
 
@@ -41,9 +42,28 @@ class Estimate:
 UNKNOWN = Estimate(None)
 
 
+def kin(phase: str) -> str:
+    """What a phase does, without whose turn it is: "generate" for "generate 1@30". Phases that do
+    the same have units of about the same price."""
+    return phase.partition(" ")[0]
+
+
 def grows(phase: str) -> bool:
     """Whether the person chooses how many units a phase has, of forward passes or pictures."""
-    return phase.partition(" ")[0] in _GROWING
+    return kin(phase) in _GROWING
+
+
+def fraction_done(progress: Mapping[str, Any]) -> float | None:
+    """Of the phase under way and those in a row with it that do the same, so that a comparison's
+    progress does not begin anew with every model; None where it has no size."""
+    total = progress.get("total")
+    if not total:
+        return None
+    passed, same = progress.get("passed") or 0, kin(str(progress.get("phase") or ""))
+    row = takewhile(lambda each: kin(each[0]) == same, progress.get("following") or ())
+    whole: int = passed + total + sum(units for _, units in row)
+    done: int = passed + (progress.get("done") or 0)
+    return done / whole
 
 
 def phase_runs(events: Iterable[tuple[float, Mapping[str, Any]]]) -> list[PhaseRun]:
@@ -55,13 +75,13 @@ def phase_runs(events: Iterable[tuple[float, Mapping[str, Any]]]) -> list[PhaseR
 
 
 def unit_seconds(runs: Sequence[PhaseRun], finished_at: float) -> dict[str, float]:
-    """Seconds per unit of each phase of one finished attempt."""
+    """Seconds per unit of each kind of phase of one finished attempt."""
     ends = [run.at for run in runs[1:]] + [finished_at]
     costs: dict[str, list[float]] = {}
     for run, end in zip(runs, ends, strict=True):
         units = run.total - run.done
         if units > 0 and end > run.at:
-            costs.setdefault(run.name, []).append((end - run.at) / units)
+            costs.setdefault(kin(run.name), []).append((end - run.at) / units)
     return {name: median(values) for name, values in costs.items()}
 
 
@@ -99,10 +119,13 @@ def remaining(
     *,
     history: Mapping[str, float] | None = None,
 ) -> Estimate:
-    """What is left of a job. `progress` is the store's; `history` prices units by phase name."""
+    """What is left of a job. `progress` is the store's; `history` prices units by what their phase
+    does (`kin`)."""
     if not progress:
         return UNKNOWN
-    prices = history or {}
+    prices = dict(history or {})
+    if (own := pace(progress, now)) is not None:
+        prices[kin(str(progress.get("phase")))] = own
     current = _current(progress, now, prices)
     if current is None:
         return UNKNOWN
@@ -110,8 +133,8 @@ def remaining(
     for name, units in progress.get("following") or ():
         if not units:
             continue
-        if name in prices:
-            total += prices[name] * units
+        if (price := prices.get(kin(name))) is not None:
+            total += price * units
         else:
             at_least = True
     return Estimate(total, at_least)
@@ -139,7 +162,7 @@ def _current(progress: Mapping[str, Any], now: float, prices: Mapping[str, float
     if (own := pace(progress, now)) is not None:
         return own * left
     fresh, elapsed = _so_far(progress, now)
-    price = prices.get(str(progress.get("phase")))
+    price = prices.get(kin(str(progress.get("phase"))))
     if price is None:
         return None
     # A unit that overruns its price is not late by a negative time: past twice the price we no

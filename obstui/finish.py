@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from obstui.estimate import grows, pace, remaining
+from obstui.estimate import grows, kin, pace, remaining
 from obstui.store.views import JobView, PastRun
 from obstui.windows import closes_at, opens_at
 
@@ -195,7 +195,7 @@ def _left(job: JobView, steady: float, growing: float, now: float) -> float:
     following = [str(name) for name, *_ in progress.get("following") or ()]
     phase = str(progress.get("phase", ""))
     rate = pace(progress, now) if grows(phase) else None
-    prices = dict.fromkeys(filter(grows, following), rate) if rate is not None else {}
+    prices = dict.fromkeys(map(kin, filter(grows, following)), rate) if rate is not None else {}
     own = remaining(progress, now, history=prices)
     ahead = not progress or any(map(grows, [phase, *following]))
     if rate is None and (ahead or not growing):

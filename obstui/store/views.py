@@ -19,8 +19,9 @@ STATES = WAITING + LIVE + TERMINAL
 class JobView:
     """One job. Times are seconds since the epoch. `blocked` is the sentence that says why a queued
     job does not start, or a live one does not go on (None when it can). `progress` is the newest
-    coalesced line of the child: phase, done, total, unit, detail, phase_started_at, resumed_from
-    (units done when it began), following, preview (path), memory {device, now, peak, total}
+    coalesced line of the child: phase, passed (units of the phases right before it that did the
+    same), done, total, unit, detail, phase_started_at, resumed_from (units done when it began),
+    following, preview (path), memory {device, now, peak, total}
     (bytes), gpu {utilisation, power, temperature} (%, W, °C; absent without NVML). `result` is set
     once the job has succeeded; its files are relative to no one: absolute paths. `started_at` is
     the newest attempt's, `ran` the seconds of all that are over."""

@@ -226,6 +226,8 @@ class Follower(threading.Thread):
         found = self._find(reader)
         jobs = _known(reader, found, focus)
         facts = self._facts(reader, jobs, focus)
+        jobs = tuple(_caught_up(job, facts) for job in jobs)
+        found = dataclasses.replace(found, jobs=tuple(_caught_up(job, facts) for job in found.jobs))
         counts, workers = reader.counts(), self._read_workers(reader)
         of_sweeps = {job.sweep_id for job in jobs} - {None}
         return Snapshot(
@@ -383,6 +385,17 @@ def forecast(job: JobView) -> int | None:
         return plan.make(parse(job.spec)).choice.forecast.needed
     except (Problem, ValueError, OSError):
         return None
+
+
+def _caught_up(job: JobView, facts: JobFacts | None) -> JobView:
+    """Facts are in the store at once, progress some moments later: the map must not be ahead of
+    the words beside it."""
+    progress = job.progress
+    if facts is None or facts.job_id != job.id or not (progress and job.live and facts.phases):
+        return job
+    if facts.phases[-1].name != progress.get("phase") or facts.phase_done <= progress["done"]:
+        return job
+    return dataclasses.replace(job, progress={**progress, "done": facts.phase_done})
 
 
 def spec_title(job: JobView) -> str:

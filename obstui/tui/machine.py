@@ -33,6 +33,9 @@ FINISH_JOBS = 500
 """Seconds between two estimates of the queue's end, and the longest queue that gets one: its plays
 cost time in proportion, and nobody plans an evening by what 500 jobs will take."""
 
+_FAR, _FAR_STEP = 1800.0, 300.0
+"""Seconds from which on the queue's end is told in such steps."""
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
@@ -63,7 +66,7 @@ class MachineWatch:
             from obstui.report import finish_of
 
             self._finish_at = now
-            self._finish = _calm(finish_of(reader, self._clock()))
+            self._finish = _calm(finish_of(reader, self._clock()), self._clock())
         return self.glance(Machine(finish=self._finish), workers)
 
     def glance(self, machine: Machine, workers: Sequence[WorkerView]) -> Machine:
@@ -95,13 +98,14 @@ def _rounded(reading: Reading) -> Reading:
     )
 
 
-def _calm(finish: Finish) -> Finish:
-    """To the next whole five minutes: a time that is over would be no forecast."""
+def _calm(finish: Finish, now: float) -> Finish:
+    """To the next whole minute, or five where it is far off: a time that is over would be no
+    forecast."""
     if finish.p50 is None or finish.p90 is None:
         return finish
-    return dataclasses.replace(
-        finish, p50=math.ceil(finish.p50 / 300) * 300.0, p90=math.ceil(finish.p90 / 300) * 300.0
-    )
+    step = _FAR_STEP if finish.p50 - now > _FAR else 60.0
+    early, late = (math.ceil(at / step) * step for at in (finish.p50, finish.p90))
+    return dataclasses.replace(finish, p50=early, p90=late)
 
 
 def process_name(pid: int) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 
 from core.events import Event, Phase, Progress, StepPreview
+from obstui.estimate import kin
+from obstui.worker import story
 from obstui.worker.protocol import Channel
 
 _AT_MOST_EVERY = 0.1
@@ -39,13 +41,19 @@ class Teller:
         self._sampler.join()
 
     def tell(self, event: Event) -> None:
-        """Send an event: as a fact if it is durable, and as progress if it changes that."""
+        """Send an event: as a fact if it is durable, and as progress if it changes that. Facts are
+        lines of the log, too."""
         if event.durable:
             self._channel.say("fact", event=event.to_dict())
+            if words := story.line(event, time.time()):
+                print(words)
         with self._lock:
             if isinstance(event, Phase):
+                before = self._progress
+                alike = kin(event.name) == kin(str(before.get("phase")))
                 self._progress = {
                     "phase": event.name,
+                    "passed": before["passed"] + before["total"] if alike else 0,
                     "done": event.done,
                     "total": event.total,
                     "unit": event.unit,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from obstui.estimate import PhaseRun, parted, remaining, typical, unit_seconds
+from obstui.estimate import PhaseRun, fraction_done, parted, remaining, typical, unit_seconds
 from obstui.tui import formats
 
 
@@ -24,6 +24,21 @@ def test_the_rate_of_this_phase_tells_what_is_left_of_it() -> None:
     estimate = remaining(progress(20, 100), 1040)
     assert estimate.seconds == pytest.approx(160)
     assert not estimate.at_least
+
+
+def test_a_comparison_has_one_progress_and_one_pace() -> None:
+    """Of four models with ten steps each, two are done and the third is half way."""
+    third = progress(5, 10, phase="generate 1@30", passed=20, following=[["generate 2@30", 10]])
+    assert fraction_done(third) == 25 / 40
+    assert remaining(third, 1010).seconds == pytest.approx(30), "the next model is about as fast"
+    assert not remaining(third, 1010).at_least
+    assert remaining(third, 1001, history={"generate": 1.0}).seconds == pytest.approx(15)
+
+
+def test_phases_that_come_again_later_are_no_part_of_this_one() -> None:
+    packages = progress(3, 10, phase="calibrate", following=[["solve", 9], ["calibrate", 10]])
+    assert fraction_done(packages) == 0.3
+    assert fraction_done({"phase": "load"}) is None
 
 
 def test_units_of_an_earlier_attempt_do_not_count_as_speed() -> None:

@@ -57,6 +57,11 @@ def test_prune_then_paint_the_same_pictures(home: Path) -> None:
     )
     prune, compare = obstui(home, "wait", "1", "2", "--json")
     assert (prune["state"], compare["state"]) == ("succeeded", "succeeded")
+    log = subprocess.run(
+        [sys.executable, "-m", "obstui", "logs", "1"],
+        env={**os.environ, "OBSTUI_HOME": str(home)}, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert log.count(" solved ") == 51
 
     variants = prune["result"]["variants"]
     assert [v["id"] for v in variants] == ["1@10", "1@50"]

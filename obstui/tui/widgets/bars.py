@@ -18,12 +18,6 @@ def progress_bar(fraction: float, width: int) -> Text:
     return Text.assemble(("━" * filled, style("accent")), ("─" * (width - filled), style("faint")))
 
 
-def fraction_done(progress: Mapping[str, Any]) -> float | None:
-    """Of the phase under way; None where it has no size."""
-    total = progress.get("total")
-    return (progress.get("done") or 0) / total if total else None
-
-
 def percent(fraction: float) -> str:
     """Rounded down: 100 % means done."""
     return f"{int(fraction * 100)} %"

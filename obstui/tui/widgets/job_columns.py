@@ -13,7 +13,7 @@ from obstui import estimate
 from obstui.text import one_line
 from obstui.tui import formats, wording
 from obstui.tui.theme import state_glyph, state_style, style
-from obstui.tui.widgets.bars import fraction_done, percent, progress_bar
+from obstui.tui.widgets.bars import percent, progress_bar
 
 if TYPE_CHECKING:
     from obstui.store import JobView
@@ -150,7 +150,7 @@ def _progress(row: Row, width: int, now: float) -> Text:
         bad = job.state in ("failed", "quarantined")
         return Text(wording.outcome(job), style("bad" if bad else "muted"))
     progress = job.progress or {}
-    fraction = fraction_done(progress)
+    fraction = estimate.fraction_done(progress)
     name = one_line(progress.get("phase") or "starting", limit=12)
     if fraction is None:
         return Text(name, style("accent"))

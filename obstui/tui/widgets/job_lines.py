@@ -11,7 +11,7 @@ from obstui import estimate
 from obstui.text import one_line
 from obstui.tui import formats, wording
 from obstui.tui.theme import state_glyph, state_style, style
-from obstui.tui.widgets.bars import fraction_done, percent, progress_bar
+from obstui.tui.widgets.bars import percent, progress_bar
 
 if TYPE_CHECKING:
     from obstui.store import JobView
@@ -57,8 +57,10 @@ def _so_far(job: JobView, snapshot: Snapshot) -> Text:
     if facts is None or facts.job_id != job.id or not facts.phases or not facts.phases[-1].total:
         return Text()
     phase = facts.phases[-1]
+    if not facts.phase_done and len(facts.phases) == 1:
+        return Text()
     share = percent(facts.phase_done / phase.total)
-    return Text(f"\nIt has got to {one_line(phase.name, limit=40)}, {share}.", style("muted"))
+    return Text(f"\nIt got as far as {one_line(phase.name, limit=40)}, {share}.", style("muted"))
 
 
 def placed(job: JobView, snapshot: Snapshot) -> Text:
@@ -84,13 +86,9 @@ def notes(facts: JobFacts | None) -> Text:
 
 def _live(job: JobView, snapshot: Snapshot, now: float, width: int) -> Text:
     progress = job.progress or {}
-    facts = snapshot.facts if snapshot.facts and snapshot.facts.job_id == job.id else None
-    if facts and facts.phases and facts.phases[-1].name == progress.get("phase"):
-        # Facts are in the store at once, progress some moments later: the map must not be ahead.
-        progress = {**progress, "done": max(progress.get("done") or 0, facts.phase_done)}
     left = estimate.remaining(progress, now, history=snapshot.history(job))
     words = Text.assemble((wording.phase_words(progress), style("strong")))
-    fraction = fraction_done(progress)
+    fraction = estimate.fraction_done(progress)
     if fraction is not None:
         room = max(4, width - words.cell_len - 8)
         words.append("  ").append_text(progress_bar(fraction, room))
