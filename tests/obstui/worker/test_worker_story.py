@@ -52,8 +52,8 @@ def test_a_fact_is_a_line(event: Event, words: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_every_fact_has_a_line_and_progress_has_none() -> None:
-    facts = {kind for kind in Event.__subclasses__() if kind.durable}
-    assert facts == {type(event) for event, _ in TOLD}
+    facts = {kind.__name__ for kind in Event.__subclasses__() if kind.durable}
+    assert facts == {type(event).__name__ for event, _ in TOLD}
     assert story.line(events.Progress(1, 2), 0.0) == ""
 
 
