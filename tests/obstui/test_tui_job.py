@@ -369,6 +369,29 @@ async def test_the_log_is_searched_wrapped_and_copied(paths: Paths) -> None:
     scene.close()
 
 
+async def test_the_end_of_the_log_is_seen_beside_the_scrollbars_and_when_wrapped(
+    paths: Paths,
+) -> None:
+    scene, claim = night(paths.home, finished=False)
+    scene.log(claim, "line\n" * 40 + "語" * 100 + " the very end")
+    async with opened(paths, watch=1) as (app, pilot):
+        await pilot.press("enter", "L")
+        view = app.screen.query_one(LogView)
+        body = view.body
+        await until(pilot, lambda: body.show_horizontal_scrollbar)
+
+        def last_row() -> str:
+            return body.render_line(body.scrollable_content_region.height - 1).text
+
+        assert last_row().startswith("語語")
+        await pilot.press("W")
+        await until(pilot, lambda: not body.show_horizontal_scrollbar)
+        assert last_row().rstrip().endswith("the very end")
+        parts = "".join(part for number, part in body._rows if number == len(view.lines) - 1)
+        assert parts == "語" * 100 + " the very end", "no half of a wide character is lost"
+    scene.close()
+
+
 async def test_an_earlier_attempt_has_its_own_log_and_story(paths: Paths) -> None:
     scene, claim = night(paths.home, finished=False)
     scene.finish(claim, "queued", reason="worker_lost")

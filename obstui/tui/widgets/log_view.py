@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from rich.cells import cell_len, chop_cells
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -31,7 +33,8 @@ class LogLines(ScrollView, can_focus=True):
     """The lines themselves, drawn only where they are seen. While it does not follow, it keeps the
     lines it has, so that nothing moves under the reader's eyes."""
 
-    DEFAULT_CSS = "LogLines { height: 1fr; scrollbar-size: 1 1; }"
+    # A scrollbar that came and went would change the width that lines are wrapped to.
+    DEFAULT_CSS = "LogLines { height: 1fr; scrollbar-size: 1 1; overflow-y: scroll; }"
 
     class Moved(Message, bubble=True):
         """Another place, other lines, or another way to show them."""
@@ -41,9 +44,8 @@ class LogLines(ScrollView, can_focus=True):
         self._newest = self._tail = Tail()
         self.follow, self.wrap = True, False
         self._needle = ""
-        self._rows: list[tuple[int, int]] = []  # (line, first character) of each row
+        self._rows: list[tuple[int, str]] = []  # (line, its characters) of each row
         self._hit: int | None = None
-        self._height = 0
 
     # -- lines -------------------------------------------------------------------------------
 
@@ -77,19 +79,23 @@ class LogLines(ScrollView, can_focus=True):
         if self.follow:
             self.scroll_end(animate=False, immediate=True)
 
+    @property
+    def _room(self) -> Size:
+        """What is left beside the scrollbars."""
+        return self.scrollable_content_region.size
+
     def _lay_out(self) -> None:
-        width = max(1, self.size.width)
         lines = self._tail.lines
         if self.wrap:
+            longest = max(1, self._room.width)
             self._rows = [
-                (number, start)
+                (number, part)
                 for number, line in enumerate(lines)
-                for start in range(0, max(1, len(line)), width)
+                for part in chop_cells(line, longest) or [""]
             ]
-            longest = width
         else:
-            self._rows = [(number, 0) for number in range(len(lines))]
-            longest = max((len(line) for line in lines), default=0)
+            self._rows = list(enumerate(lines))
+            longest = max(map(cell_len, lines), default=0)
         self.virtual_size = Size(longest, len(self._rows))
         self.refresh()
 
@@ -115,7 +121,7 @@ class LogLines(ScrollView, can_focus=True):
     def _top(self) -> int:
         """The first row on the screen: while it follows, the end is shown wherever a scroll that is
         under way has got to."""
-        end = max(0, len(self._rows) - self.size.height)
+        end = max(0, len(self._rows) - self._room.height)
         return end if self.follow else min(self.scroll_offset.y, end)
 
     def _go_to(self, line: int) -> None:
@@ -161,9 +167,13 @@ class LogLines(ScrollView, can_focus=True):
     @property
     def hits(self) -> list[int]:
         """The numbers of the lines that hold what is sought, whatever its case."""
-        needle = self._needle.casefold()
-        lines = self._tail.lines
-        return [n for n, line in enumerate(lines) if needle in line.casefold()] if needle else []
+        if not self._needle:
+            return []
+        return [n for n, line in enumerate(self._tail.lines) if self._sought.search(line)]
+
+    @property
+    def _sought(self) -> re.Pattern[str]:
+        return re.compile(re.escape(self._needle), re.IGNORECASE)
 
     @property
     def hit(self) -> int | None:
@@ -186,13 +196,13 @@ class LogLines(ScrollView, can_focus=True):
         if not (hits := self.hits):
             return
         if self._hit is None:
-            last = min(self._top + self.size.height, len(self._rows)) - 1
+            last = min(self._top + self._room.height, len(self._rows)) - 1
             place = bisect_right(hits, self._rows[last][0] if self._rows else 0) - 1
         else:
             place = bisect_right(hits, self._hit) - 1 + direction
         self._leave_the_end()
         self._hit = hits[place % len(hits)]
-        self._go_to(max(0, self._hit - self.size.height // 2))
+        self._go_to(max(0, self._hit - self._room.height // 2))
         self.refresh()
         self.post_message(self.Moved())
 
@@ -201,7 +211,7 @@ class LogLines(ScrollView, can_focus=True):
         """The line found, else all that is on the screen."""
         if self._hit is not None:
             return self._tail.lines[self._hit]
-        numbers = [number for number, _ in self._rows[self._top : self._top + self.size.height]]
+        numbers = [number for number, _ in self._rows[self._top : self._top + self._room.height]]
         return "\n".join(self._tail.lines[number] for number in dict.fromkeys(numbers))
 
     # -- drawing -----------------------------------------------------------------------------
@@ -211,13 +221,12 @@ class LogLines(ScrollView, can_focus=True):
         row = y + self._top
         if row >= len(self._rows):
             return Strip.blank(width, ground)
-        number, start = self._rows[row]
-        line = self._tail.lines[number]
-        words = Text(line[start : start + width] if self.wrap else line, style("text"))
-        words.no_wrap = True
+        number, line = self._rows[row]
+        words = Text(line, style("text"), no_wrap=True)
         if self._needle:
             look = f"{style('warn')} reverse" if number == self._hit else f"{style('warn')} bold"
-            self._mark(words, look)
+            for found in self._sought.finditer(line):
+                words.stylize(look, *found.span())
         segments = [
             Segment(s.text, ground + s.style if isinstance(s.style, Style) else ground)
             for s in words.render(self.app.console)
@@ -225,13 +234,6 @@ class LogLines(ScrollView, can_focus=True):
         ]
         left = 0 if self.wrap else self.scroll_offset.x
         return Strip(segments).crop_extend(left, left + width, ground)
-
-    def _mark(self, words: Text, look: str) -> None:
-        plain, needle = words.plain.casefold(), self._needle.casefold()
-        at = plain.find(needle)
-        while at >= 0:
-            words.stylize(look, at, at + len(needle))
-            at = plain.find(needle, at + len(needle))
 
 
 class LogView(Vertical):
