@@ -331,6 +331,13 @@ class Dashboard(TypeAhead[None]):
             self._held.enter_context(self.batch_update())
             self._held_until = self.set_timer(HOLD_AT_MOST, self.let_see)
 
+    def _end_batch(self) -> None:
+        """Textual asks the app alone what is left to draw: a screen whose time to draw fell into
+        the batch (a footer that is made anew is one) would stay unseen until the next key."""
+        super()._end_batch()
+        if not self._batch_count and self.screen_stack:
+            self.screen.check_idle()
+
     def let_see(self) -> None:
         """Draw what `hold` has held back."""
         if self._held_until is not None:

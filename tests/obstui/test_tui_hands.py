@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Iterator
 
@@ -206,6 +207,25 @@ async def test_questions_and_forms_by_the_mouse(busy: tui_store.Scene) -> None:
         await until(pilot, lambda: isinstance(app.screen, NewJobScreen))
         await click(pilot, app.screen.query_one("#leave", Button))
         await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+
+
+async def test_a_question_that_comes_while_something_else_is_made_anew_is_drawn(
+    busy: tui_store.Scene,
+) -> None:
+    def undrawn() -> bool:
+        screen = app.screen
+        return screen._layout_required or screen._repaint_required or bool(screen._dirty_widgets)
+
+    async with opened(busy.paths, watch=5) as (app, pilot):
+        with app.batch_update():
+            await pilot.press("c")
+            await until(pilot, lambda: isinstance(app.screen, Confirm))
+            await pilot.pause(0.2)
+            assert undrawn()
+        # Nothing else happens that would have it drawn by chance.
+        async with asyncio.timeout(30):
+            while undrawn():
+                await asyncio.sleep(0.01)
 
 
 async def test_a_night_of_other_keys_leaves_nothing_behind(busy: tui_store.Scene) -> None:
