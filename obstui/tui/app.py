@@ -35,7 +35,7 @@ from obstui.tui.places import PLACES
 from obstui.tui.remembered import Remembered
 from obstui.tui.screens.confirm import Confirm, Question
 from obstui.tui.screens.queue import QueueScreen
-from obstui.tui.screens.view import View
+from obstui.tui.screens.view import View, Whole
 from obstui.tui.theme import style
 from obstui.tui.type_ahead import TypeAhead
 from obstui.tui.writer import Declined, Writer, sentence
@@ -108,8 +108,9 @@ class Dashboard(TypeAhead[None]):
     COMMAND_PALETTE_BINDING = "ctrl+p"
     KEYS_WAIT_FOR = frozenset({"submit", "form", "acts", "store", "models", "ab", "ask"})
     CSS = """
-    .-comfortable StatusLine { padding: 0 2; }
-    .-comfortable #body { padding: 1 1 0 1; }
+    .-comfortable View { padding: 0 1; }
+    .-comfortable View > StatusLine { margin-bottom: 1; }
+    .-comfortable View > KeyBar { margin-top: 1; }
     .-theme-ansi ModalScreen, .-theme-colourless ModalScreen { background: transparent; }
     .-theme-ansi Select:focus SelectCurrent, .-theme-colourless Select:focus SelectCurrent {
         text-style: reverse;
@@ -131,7 +132,7 @@ class Dashboard(TypeAhead[None]):
                 tooltip="The next theme: " + ", ".join(theme.THEMES)),
         Binding("Z", "density", "Density", id="app.density", show=False,
                 tooltip="More air between the lines, or less"),
-        Binding("q", "quit", "Quit", id="app.quit",
+        Binding("q", "leave", "Quit", id="app.quit",
                 tooltip="Close the dashboard; the jobs go on"),
         Binding("ctrl+q", "quit", "Quit", id="app.quit-anywhere", show=False, priority=True,
                 tooltip="Close the dashboard; the jobs go on"),
@@ -153,6 +154,7 @@ class Dashboard(TypeAhead[None]):
         self.appearance = appearance or Appearance()
         self.settings = settings or Settings()
         self.remembered = Remembered(None if readonly else paths.home / "dashboard.json")
+        self._left_at = self.remembered.get("place", "queue"), self.remembered.get("job open", 0)
         self.pictures = pictures or Display()
         self.paths, self.readonly, self.clock = paths, readonly, clock
         self.snapshot = Snapshot()
@@ -226,6 +228,8 @@ class Dashboard(TypeAhead[None]):
 
     def action_density(self) -> None:
         self.toggle_class("-comfortable")
+        for screen in self.screen_stack:
+            self.stylesheet.update(screen)  # also of those that lie below
         density = "comfortable" if self.has_class("-comfortable") else "compact"
         self.remembered.put(f"density instead of {self.settings.density}", density)
 
@@ -262,9 +266,13 @@ class Dashboard(TypeAhead[None]):
         for fault in (wrong_ids(keys), doubled(keys)) if keys else ():
             if fault:
                 self.notify(fault, severity="warning", markup=False, timeout=10)
-        place = self.remembered.get("place", "queue")
-        if self._watch is None and any(known.name == place for known in PLACES):
+        place, job_id = self._left_at
+        if self._watch is not None:
+            return
+        if any(known.name == place for known in PLACES):
             await self.action_go(place)
+        if job_id:
+            self.open_job(job_id, tab=self.remembered.get("job tab", ""))
 
     def _tell_terminal(self, sequence: str) -> None:
         """Write what is no part of the picture."""
@@ -295,8 +303,8 @@ class Dashboard(TypeAhead[None]):
 
     async def on_event(self, event: Event) -> None:
         """Who sees nothing but that the terminal is too small can only leave."""
-        blind = isinstance(event, Key | Paste) and isinstance(self.screen, View)
-        if blind and not self.screen.classes.isdisjoint(("-tiny", "-flat")):
+        typed = isinstance(event, Key | Paste)
+        if typed and isinstance(screen := self.screen, Whole) and screen.too_small:
             if isinstance(event, Key) and event.key in ("q", "ctrl+q"):
                 self.exit()
             return
@@ -437,6 +445,8 @@ class Dashboard(TypeAhead[None]):
         return Text.assemble((words, style("text")), ("  w", style("accent")), " starts one.")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "leave":  # in a form a letter is an answer, though perhaps in no field
+            return not any(hasattr(type(screen), "unsaved") for screen in self.screen_stack)
         if action == "start_worker":
             asked = self._start_worker is not None and not self.worker_starting
             # Among the workers it starts those that are missing; what lives is left alone.
@@ -468,16 +478,15 @@ class Dashboard(TypeAhead[None]):
         place = next(place for place in PLACES if place.name == name)
         if self.screen.place == name:
             return
-        self.remembered.put("place", name)
         while len(self.screen_stack) > 1:
             await self.pop_screen()
         if place.factory is not None:
             await self.push_screen(place.factory())
 
-    def open_job(self, job_id: int) -> None:
+    def open_job(self, job_id: int, *, tab: str = "") -> None:
         from obstui.tui.screens.job import JobScreen
 
-        self.push_screen(JobScreen(job_id))
+        self.push_screen(JobScreen(job_id, tab=tab))
 
     def new_job(self, opening: Opening | None = None) -> None:
         from obstui.tui.screens.new_job import NewJobScreen
@@ -506,6 +515,9 @@ class Dashboard(TypeAhead[None]):
 
         if not isinstance(self.screen, KeysScreen):
             self.push_screen(KeysScreen(self.screen))
+
+    async def action_leave(self) -> None:
+        await self.action_quit()
 
     async def action_quit(self) -> None:
         """Close, but not over a form that somebody has filled in, whatever lies above it."""

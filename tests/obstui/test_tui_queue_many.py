@@ -223,7 +223,7 @@ async def test_every_column_has_something_to_say(busy: tui_store.Scene) -> None:
         said = {head: {table.get_cell(str(n), head).plain for n in range(1, 9)} for head in heads}
         assert {"4.2 M −27.5 %", "SSIM ≤ 0.960"} <= said["result"]
         assert said["priority"] == {"", "1"}
-        assert {"demo", "stable-diffusio…"} <= said["model"]
+        assert {"demo", "sdxl-base-1.0"} <= said["model"]
         assert said["gpu"] == {"", "cpu"}
         assert {"2 min", "30 s"} <= said["time"]
         assert {"started", "finished", "created", "kind", "sweep"} <= said.keys()

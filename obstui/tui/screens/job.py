@@ -98,9 +98,11 @@ class JobScreen(JobActs[None]):
                 tooltip="Half-blocks, letters or no pictures"),
     ]  # fmt: skip
 
-    def __init__(self, job_id: int) -> None:
+    def __init__(self, job_id: int, *, tab: str = "") -> None:
+        """`tab`: the one to begin with, once there is something in it."""
         super().__init__()
         self.job_id = job_id
+        self._begins_with = tab if tab in TABS else ""
         self._tab = "overview"
         self._row = self._column = 0
         self._mode = images.MODES[0]
@@ -135,6 +137,8 @@ class JobScreen(JobActs[None]):
 
     def on_mount(self) -> None:
         self._mode = self.dashboard.pictures.grid
+        self.dashboard.remembered.put("job open", self.job_id)
+        self.dashboard.remembered.put("job tab", self._begins_with)
 
     @property
     def selected_job(self) -> JobView | None:
@@ -184,18 +188,27 @@ class JobScreen(JobActs[None]):
             words = f"Job {self.job_id} is not in the store." if snapshot.read else ""
             self._still("head").show(Text(words, style("muted")))
             return
-        facts = snapshot.facts if snapshot.focus == job.id else None
+        facts = self._facts(snapshot)
         if self._replay is not None:
-            facts = self._replay.then
             job = replace(job, result=None)  # the pictures of then, not those of the end
         self._show_facts(job, snapshot, facts, width)
         self._show_plan(job)
         self._show_layers(job, facts)
+        self._show_hidden()
         self._still("result").show(self._result(job, facts, width))
         await self._show_pictures(job, facts)
         self._show_log(snapshot, job)
+        if self._begins_with and (self._begins_with != "targets" or self._has_targets):
+            begin, self._begins_with = self._begins_with, ""
+            self.action_tab(begin)
         self._show_tabs()
         self.refresh_bindings()
+
+    def _facts(self, snapshot: Snapshot) -> JobFacts | None:
+        """The job's story, as far as it is replayed."""
+        if self._replay is not None:
+            return self._replay.then
+        return snapshot.facts if snapshot.focus == self.job_id else None
 
     def _still(self, name: str) -> Still:
         return self.query_one(f"#job-{name}", Still)
@@ -213,9 +226,7 @@ class JobScreen(JobActs[None]):
             status = job_lines.status(job, snapshot, app.clock(), width, readonly=app.readonly)
         self._still("status").show(status)
         self._still("memory").show(self._telemetry(job, snapshot, facts, width))
-        notes = facts.notes if facts else ()
-        self._still("note").show(_note(notes, width))
-        self._still("settings").show(asked_text(job, snapshot.attempts, notes, app.clock()))
+        self._still("note").show(_note(facts.notes if facts else (), width))
 
     def _show_plan(self, job: JobView) -> None:
         plan = self.query_one(PlanPanel)
@@ -253,7 +264,6 @@ class JobScreen(JobActs[None]):
         live = job.live and self._replay is None
         at_work = str((job.progress or {}).get("detail") or "") if live else ""
         layers.show(facts, at_work, live=live or self._replay is not None)
-        self.query_one(TargetTable).show(facts)
         self._pointed()
         if first and layers.targets and self._tab == "overview":
             layers.focus()
@@ -291,6 +301,18 @@ class JobScreen(JobActs[None]):
         pictures.set_class(bool(row.shots), "-filled")
         self.query_one("#job-tail").set_class(bool(row.shots), "-hidden")
         await pictures.show(row.shots, marked=self._column if row.shots else None, mode=self._mode)
+
+    def _show_hidden(self) -> None:
+        """The tabs that are drawn only while they are seen: to compare hundreds of cells would cost
+        most of a snapshot's time."""
+        job, snapshot = self.selected_job, self.dashboard.snapshot
+        facts = self._facts(snapshot)
+        if self._tab == "targets":
+            self.query_one(TargetTable).show(facts)
+        elif self._tab == "settings" and job is not None:
+            notes = facts.notes if facts else ()
+            told = asked_text(job, snapshot.attempts, notes, self.dashboard.clock())
+            self._still("settings").show(told)
 
     def _show_log(self, snapshot: Snapshot, job: JobView) -> None:
         if snapshot.focus == job.id:
@@ -390,6 +412,8 @@ class JobScreen(JobActs[None]):
         if name == "targets" and not self._has_targets:
             return
         self._tab = name
+        self.dashboard.remembered.put("job tab", name)
+        self._show_hidden()
         self.query_one(ContentSwitcher).current = name
         focus: dict[str, Any] = {
             "targets": TargetTable, "log": LogLines, "overview": LayerMap, "settings": "#settings",

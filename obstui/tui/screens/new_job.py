@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import on, work
@@ -13,7 +13,6 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.events import DescendantFocus, Paste
-from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Button, Input, Label, Select, SelectionList, TextArea
 
@@ -28,6 +27,7 @@ from obstui.tui import form, recipe
 from obstui.tui.clipboard import copy
 from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.confirm import Question as Ask
+from obstui.tui.screens.view import Whole
 from obstui.tui.theme import style
 from obstui.tui.widgets.key_bar import KeyBar
 from obstui.tui.widgets.plan_panel import PlanPanel
@@ -37,14 +37,13 @@ from obstui.tui.writer import Declined, sentence
 
 if TYPE_CHECKING:
     from obstui.store import Store
-    from obstui.tui.app import Dashboard
 
 
 _LEAVE = Ask("Leave the form?", "Nothing is queued, and the answers are gone.",
              yes="Leave", no="Go on writing")  # fmt: skip
 
 
-class NewJobScreen(Screen[int]):
+class NewJobScreen(Whole[int]):
     """Dismissed with the queued job's number, once it is in the store."""
 
     CSS_PATH = "new_job.tcss"
@@ -80,14 +79,10 @@ class NewJobScreen(Screen[int]):
         self._before_preset: Mapping[str, Any] = {}
 
     @property
-    def dashboard(self) -> Dashboard:
-        return cast("Dashboard", self.app)
-
-    @property
     def kind(self) -> str:
         return str(self.query_one("#kind", Select).value)
 
-    def compose(self) -> ComposeResult:
+    def compose_whole(self) -> ComposeResult:
         self._offers = form.offers(self.dashboard.snapshot.jobs)
         known = self._opening is not None and self._opening.kind in specs.KINDS
         kind = self._opening.kind if self._opening is not None and known else "prune"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -11,27 +11,24 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.screen import Screen
 
 from obstui import picture_files
 from obstui.text import one_line
 from obstui.tui import images
 from obstui.tui.clipboard import copy
 from obstui.tui.formats import size
+from obstui.tui.screens.view import Whole
 from obstui.tui.shots import ShotRow
 from obstui.tui.theme import style
 from obstui.tui.widgets.full_picture import FullPicture
 from obstui.tui.widgets.key_bar import KeyBar
 from obstui.tui.widgets.still import Still
 
-if TYPE_CHECKING:
-    from obstui.tui.app import Dashboard
-
 MODE_WORDS = {"kitty": "kitty", "sixel": "sixel", "half": "half-blocks", "ascii": "letters",
               "off": "no pictures"}  # fmt: skip
 
 
-class PictureScreen(Screen[tuple[int, int]]):
+class PictureScreen(Whole[tuple[int, int]]):
     """Dismissed with the (row, column) it was left at: the screen below stands there too."""
 
     CSS_PATH = "picture.tcss"
@@ -72,19 +69,15 @@ class PictureScreen(Screen[tuple[int, int]]):
         self._rows, self._place, self._mode = rows, (row, column), 0
 
     @property
-    def _dashboard(self) -> Dashboard:
-        return cast("Dashboard", self.app)
-
-    @property
     def _modes(self) -> tuple[str, ...]:
-        return self._dashboard.pictures.modes
+        return self.dashboard.pictures.modes
 
     @property
     def _path(self) -> str:
         row, column = self._place
         return self._rows[row].shots[column].path
 
-    def compose(self) -> ComposeResult:
+    def compose_whole(self) -> ComposeResult:
         yield Still(id="caption")
         yield FullPicture(id="picture")
         yield Still(id="made")
@@ -144,7 +137,7 @@ class PictureScreen(Screen[tuple[int, int]]):
 
     async def action_copy(self) -> None:
         path = picture_files.name_of(self._path)
-        await copy(self._dashboard, path, "The path", self._say_in_line)
+        await copy(self.dashboard, path, "The path", self._say_in_line)
 
     def _say_in_line(self, words: str, look: str = "good") -> None:
         """In the line of the path: a toast would leave a hole in the pixels."""
@@ -152,12 +145,12 @@ class PictureScreen(Screen[tuple[int, int]]):
         self.query_one("#path", Still).show(line)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "again" and self._dashboard.readonly:
+        if action == "again" and self.dashboard.readonly:
             return False
         return super().check_action(action, parameters)
 
     def action_again(self) -> None:
-        self._dashboard.like_picture(self._path, lambda words: self._say_in_line(words, "warn"))
+        self.dashboard.like_picture(self._path, lambda words: self._say_in_line(words, "warn"))
 
     def action_back(self) -> None:
         self.dismiss(self._place)

@@ -24,8 +24,34 @@ T = TypeVar("T")
 TOO_SMALL = "This terminal is too small for the dashboard: make it 40 x 12 or larger. q leaves."
 
 
-class View(Screen[T]):
-    """A full screen. `show` is called with every new snapshot while the screen is in sight."""
+class Whole(Screen[T]):
+    """A screen that fills the terminal, or says in a sentence that there is too little of it."""
+
+    DEFAULT_CSS = """
+    Whole #too-small { display: none; padding: 0 1; }
+    Whole.-tiny > *, Whole.-flat > * { display: none !important; }
+    Whole.-tiny > #too-small, Whole.-flat > #too-small { display: block !important; }
+    """
+
+    def compose(self) -> ComposeResult:
+        yield from self.compose_whole()
+        yield Static(TOO_SMALL, id="too-small", markup=False)
+
+    def compose_whole(self) -> ComposeResult:
+        """All that there is to see."""
+        raise NotImplementedError
+
+    @property
+    def too_small(self) -> bool:
+        return not self.classes.isdisjoint(("-tiny", "-flat"))
+
+    @property
+    def dashboard(self) -> Dashboard:
+        return cast("Dashboard", self.app)
+
+
+class View(Whole[T]):
+    """A screen of the store. `show` is called with every new snapshot while it is in sight."""
 
     _keys: tuple[tuple[str, str, bool], ...] = ()
 
@@ -35,27 +61,17 @@ class View(Screen[T]):
     broken: Exception | None = None
     """Why the newest snapshot could not be drawn, if it could not."""
 
-    DEFAULT_CSS = """
-    View #too-small { display: none; padding: 0 1; }
-    View #banner { background: $error 22%; padding: 0 1; }
-    View.-tiny > *, View.-flat > * { display: none !important; }
-    View.-tiny > #too-small, View.-flat > #too-small { display: block !important; }
-    """
+    DEFAULT_CSS = "View #banner { background: $error 22%; padding: 0 1; }"
 
-    def compose(self) -> ComposeResult:
+    def compose_whole(self) -> ComposeResult:
         yield StatusLine(id="top")
         yield Still(id="banner")
         yield from self.compose_body()
         yield KeyBar()
-        yield Static(TOO_SMALL, id="too-small", markup=False)
 
     def compose_body(self) -> ComposeResult:
         """What lies between the banner and the footer."""
         raise NotImplementedError
-
-    @property
-    def dashboard(self) -> Dashboard:
-        return cast("Dashboard", self.app)
 
     async def show(self, snapshot: Snapshot) -> None:
         """Draw what is new. Screens add their own part."""
@@ -66,6 +82,9 @@ class View(Screen[T]):
 
     async def on_screen_resume(self) -> None:
         """The screen is on top again: it has missed what came in between."""
+        if self.place:
+            self.dashboard.remembered.put("place", self.place)
+            self.dashboard.remembered.put("job open", 0)
         self.dashboard.hold()
         self.ask_follower()
         self.call_after_refresh(self.show_newest)
