@@ -258,15 +258,6 @@ def levels(rows: Sequence[Measured], y: Metric, known: Mapping[str, Reseed]) -> 
     return [Level(height, f"{base}, another seed") for base, height in found.items()]
 
 
-def reseed_words(reseed: Reseed) -> str:
-    """Its figures in one line, each with the name that charts give it."""
-    return ", ".join(
-        f"{metric.label} {metric.words(value)}"
-        for metric in QUALITIES
-        if (value := metric.of_reseed(reseed)) is not None
-    )
-
-
 def axis(metric: Metric) -> Axis:
     return Axis(metric.label, metric.log)
 
@@ -280,7 +271,7 @@ def facts(row: Measured, *, on_front: bool, reseed: Reseed | None) -> Text:
     if row.dense:
         line.append("  the dense model", style("muted"))
         if reseed is not None:
-            line.append(f"  another seed: {reseed_words(reseed)}", style("muted"))
+            line.append(f"  another seed: {reseed.words}", style("muted"))
     elif on_front:
         line.append(f"  {chart.FRONT} on the front", style("good"))
     if row.job_id is not None:

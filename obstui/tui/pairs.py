@@ -65,7 +65,7 @@ class PairsReading:
         settings = {job.id: made_with(job)}
         if job.kind == "compare":
             means = tuple((job.result or {}).get("models") or ())
-            return replace(paired(own, settings), means=means, reseed=reseed_of(job))
+            return replace(paired(own, settings), means=means, reseed=reseed_of(job.result))
         keys = {(image.prompt, image.seed) for image in own}
         others = [
             image
