@@ -3,6 +3,7 @@ order."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -24,6 +25,7 @@ from obstui.measured import (
 )
 from obstui.text import one_line
 from obstui.tui import formats
+from obstui.tui.follow import spec_title
 from obstui.tui.theme import style
 from obstui.tui.widgets import chart
 from obstui.tui.widgets.chart import Axis, Level, Point
@@ -39,11 +41,13 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Every measured model, by base, dense first; the sweeps that made some, newest first; and by
-    base what another seed of the dense model does."""
+    """Every measured model, by base, dense first; the sweeps that made some and the jobs that made
+    several, newest first, each with its name; and by base what another seed of the dense model
+    does."""
 
     rows: tuple[Measured, ...] = ()
     sweeps: tuple[tuple[int, str], ...] = ()
+    jobs: tuple[tuple[int, str], ...] = ()
     reseeds: Mapping[str, Reseed] = field(default_factory=dict)
 
 
@@ -68,7 +72,9 @@ def read_board(reader: Reader) -> Board:
     rows = measured(done)
     used = {row.sweep_id for row in rows}
     sweeps = tuple((sweep.id, sweep.name) for sweep in reader.sweeps() if sweep.id in used)
-    return Board(tuple(_headed(rows)), sweeps, reseeds(done))
+    made = Counter(row.job_id for row in rows)
+    jobs = tuple((job.id, job.name or spec_title(job)) for job in done if made[job.id] > 1)
+    return Board(tuple(_headed(rows)), sweeps, jobs, reseeds(done))
 
 
 def _headed(rows: Iterable[Measured]) -> Iterable[Measured]:
@@ -86,19 +92,35 @@ def key_of(row: Measured) -> Key:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which rows show: all, those of one base, or those that one sweep made, with their base."""
+    """Which rows show: all, or those whose `field` has this value, with the dense model of each."""
 
-    base: str | None = None
-    sweep: int | None = None
+    words: str = "all jobs"
+    field: str = ""
+    value: object = None
 
     def of(self, rows: Sequence[Measured]) -> list[Measured]:
-        if self.base is not None:
-            return [row for row in rows if row.base == self.base]
-        if self.sweep is not None:
-            bases = {row.base for row in rows if row.sweep_id == self.sweep}
-            return [row for row in rows
-                    if row.sweep_id == self.sweep or (row.dense and row.base in bases)]  # fmt: skip
-        return list(rows)
+        if not self.field:
+            return list(rows)
+        bases = {row.base for row in rows if self._passes(row)}
+        return [row for row in rows if self._passes(row) or (row.dense and row.base in bases)]
+
+    def _passes(self, row: Measured) -> bool:
+        return bool(getattr(row, self.field) == self.value)
+
+
+def filters(found: Board) -> list[Filter]:
+    """The one that shows all, and those to one base, sweep or job."""
+    bases = dict.fromkeys(row.base for row in found.rows)
+    return [
+        Filter(),
+        *(Filter(one_line(base, limit=60), "base", base) for base in bases),
+        *(Filter(_named("sweep", each, name), "sweep_id", each) for each, name in found.sweeps),
+        *(Filter(_named("job", each, name), "job_id", each) for each, name in found.jobs),
+    ]
+
+
+def _named(kind: str, number: int, name: str) -> str:
+    return f"{kind} {number}{f': {one_line(name, limit=60)}' if name else ''}"
 
 
 @dataclass(frozen=True, slots=True)

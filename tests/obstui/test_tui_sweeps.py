@@ -132,13 +132,29 @@ async def test_another_seed_of_the_dense_model_is_a_line_for_scale(paths: Paths)
 async def test_a_filter_shows_one_base(scene: tui_store.Scene) -> None:
     async with opened(scene.paths, size=(100, 40)) as (app, pilot):
         await press(app, pilot, "3", "f")
-        app.screen.dismiss("base1")
+        assert isinstance(app.screen, Choice)
+        assert [words for _, words in app.screen._options] == [
+            "all jobs", "demo", "sdxl", "job 1: demo: prune by OBS-Diff"
+        ], "job 4 made one variant: no sweep"  # fmt: skip
+        app.screen.dismiss("2")
         await until(pilot, lambda: isinstance(app.screen, SweepsScreen))
         assert names(app.screen) == ["sdxl", "4@20"]
         await press(app, pilot, "escape")
         assert len(names(app.screen)) == 6
         await press(app, pilot, "escape")
         assert isinstance(app.screen, QueueScreen)
+
+
+async def test_a_filter_shows_what_one_job_made_beside_its_dense_model(
+    scene: tui_store.Scene,
+) -> None:
+    other = tui_store.prune_finished(scene, levels=(0.2, 0.4))
+    async with opened(scene.paths, size=(120, 40)) as (app, pilot):
+        await press(app, pilot, "3", "f")
+        app.screen.dismiss("3")  # after all and two bases the newest job
+        await until(pilot, lambda: isinstance(app.screen, SweepsScreen))
+        assert names(app.screen) == ["demo", f"{other}@20", f"{other}@40"]
+        assert f"2 variants of job {other}: demo" in app.screen.query_one("#caption", Still).text
 
 
 async def test_marked_models_leave_as_a_file_and_by_the_clipboard(scene: tui_store.Scene) -> None:
