@@ -25,7 +25,7 @@ from obstui.measured import (
 )
 from obstui.text import one_line
 from obstui.tui import formats
-from obstui.tui.follow import spec_title
+from obstui.tui.follow import MadeReading, spec_title
 from obstui.tui.theme import style
 from obstui.tui.widgets import chart
 from obstui.tui.widgets.chart import Axis, Level, Point
@@ -51,30 +51,24 @@ class Board:
     reseeds: Mapping[str, Reseed] = field(default_factory=dict)
 
 
-class BoardReading:
-    """Reads the board, in the follower's thread; again only where a job has ended since."""
+class BoardReading(MadeReading[Board]):
+    """Reads the board; a base of which only variants were made gets its dense row too."""
 
-    def __init__(self) -> None:
-        self._version: object = None
-        self._board = Board()
+    def version(self, reader: Reader) -> object:
+        return super().version(reader), _named_sweeps(reader)
 
-    def __call__(self, reader: Reader) -> Board:
-        version = (reader.made_version(), tuple((s.id, s.name) for s in reader.sweeps()))
-        if version != self._version:
-            self._board = read_board(reader)
-            self._version = version
-        return self._board
+    def read(self, reader: Reader) -> Board:
+        done = reader.jobs(states=("succeeded",), limit=1_000_000)
+        rows = measured(done)
+        used = {row.sweep_id for row in rows}
+        sweeps = tuple(sweep for sweep in _named_sweeps(reader) if sweep[0] in used)
+        made = Counter(row.job_id for row in rows)
+        jobs = tuple((job.id, job.name or spec_title(job)) for job in done if made[job.id] > 1)
+        return Board(tuple(_headed(rows)), sweeps, jobs, reseeds(done))
 
 
-def read_board(reader: Reader) -> Board:
-    """What the store knows; a base of which only variants were made gets its dense row too."""
-    done = reader.jobs(states=("succeeded",), limit=1_000_000)
-    rows = measured(done)
-    used = {row.sweep_id for row in rows}
-    sweeps = tuple((sweep.id, sweep.name) for sweep in reader.sweeps() if sweep.id in used)
-    made = Counter(row.job_id for row in rows)
-    jobs = tuple((job.id, job.name or spec_title(job)) for job in done if made[job.id] > 1)
-    return Board(tuple(_headed(rows)), sweeps, jobs, reseeds(done))
+def _named_sweeps(reader: Reader) -> tuple[tuple[int, str], ...]:
+    return tuple((sweep.id, sweep.name) for sweep in reader.sweeps())
 
 
 def _headed(rows: Iterable[Measured]) -> Iterable[Measured]:

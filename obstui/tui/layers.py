@@ -12,6 +12,7 @@ from rich.text import Text
 
 from obstui.text import one_line
 from obstui.tui.facts import Fold
+from obstui.tui.follow import MadeReading
 from obstui.tui.formats import number, whole
 from obstui.tui.widgets.sheet import Head, cell
 
@@ -70,13 +71,13 @@ class Page:
     others: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class LayersReading:
+class LayersReading(MadeReading[Page]):
     """Reads one variant's table, or two; raises NoSuchModel."""
 
-    variants: tuple[str, ...]
+    def __init__(self, variants: tuple[str, ...]) -> None:
+        self.variants = variants
 
-    def __call__(self, reader: Reader) -> Page:
+    def read(self, reader: Reader) -> Page:
         tables = tuple(read_table(reader, variant) for variant in self.variants)
         others = tuple(
             (str(made["id"]), _words(job, made))

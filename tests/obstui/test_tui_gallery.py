@@ -309,6 +309,29 @@ def test_pictures_of_one_prompt_and_seed_stand_in_one_row() -> None:
     assert made.rows[1].paths == {"1@30": "/5/1@30/1", "dense": "/3/dense/1"}
 
 
+def test_pairs_follow_a_live_job_and_are_not_read_anew_for_nothing(scene: tui_store.Scene) -> None:
+    job = scene.queue("generate", prompts=["a boat"])
+    claim = scene.start()
+    reading = PairsReading(job.id, "demo")
+
+    def paint(seed: int) -> None:
+        image = {"path": f"/tmp/{seed}.png", "model": "dense", "prompt": "a boat", "seed": seed}
+        scene.store.append(claim, [("image_saved", image)])
+
+    with Reader.open(scene.paths) as reader:
+        paint(0)
+        first = reading(reader)
+        assert [row.seed for row in first.rows] == [0]
+        scene.store.progress(claim, {"phase": "generate", "done": 1, "total": 2})
+        assert reading(reader) is first
+        paint(1)
+        assert [row.seed for row in reading(reader).rows] == [0, 1]
+        images = [{"path": f"/tmp/{seed}.png", "model": "dense", "prompt": "a boat", "seed": seed}
+                  for seed in range(3)]  # fmt: skip
+        scene.finish(claim, "succeeded", result={"images": images})
+        assert [row.seed for row in reading(reader).rows] == [0, 1, 2]
+
+
 async def test_the_picture_made_most_alike_is_taken_and_what_differs_is_said(
     paths: Paths,
 ) -> None:

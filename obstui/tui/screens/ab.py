@@ -114,11 +114,12 @@ class ABScreen(View[None]):
 
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
-        if isinstance(snapshot.page, Fault):
-            self.query_one("#ab-caption", Still).show(Text(snapshot.page.words, style("muted")))
-        elif isinstance(snapshot.page, Pairs) and snapshot.reading == self._reading:
+        page = snapshot.page_of(self._reading)
+        if isinstance(page, Fault):
+            self.query_one("#ab-caption", Still).show(Text(page.words, style("muted")))
+        elif isinstance(page, Pairs):
             here = self._here
-            self._pairs = snapshot.page
+            self._pairs = page
             self._find(here)
             self._draw()
 

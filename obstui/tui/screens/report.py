@@ -114,7 +114,7 @@ class ReportScreen(JobActs[None]):
 
     @property
     def _report(self) -> Report | None:
-        page = self.dashboard.snapshot.page
+        page = self.dashboard.snapshot.page_of(self._away.read)
         return page if isinstance(page, Report) else None
 
     @property
@@ -125,7 +125,7 @@ class ReportScreen(JobActs[None]):
 
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
-        page, found = snapshot.page, self._report
+        page, found = snapshot.page_of(self._away.read), self._report
         if isinstance(page, Fault):
             self.query_one("#lines", Still).show(Text(page.words, style("bad")))
         if found is None:

@@ -101,12 +101,12 @@ class SweepsScreen(View[None]):
 
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
-        if isinstance(snapshot.page, Fault):
-            self._say_nothing(snapshot.page.words)
-        elif isinstance(snapshot.page, Board) and snapshot.reading is self._reading:
-            self._board, self._read = snapshot.page, True
+        page = snapshot.page_of(self._reading)
+        if isinstance(page, Fault):
+            self._say_nothing(page.words)
+        elif isinstance(page, Board):
+            self._board, self._read = page, True
             self._marks &= {key_of(row) for row in self._board.rows}
-        if self._read:
             self._draw()
 
     def _say_nothing(self, words: str) -> None:
@@ -115,7 +115,7 @@ class SweepsScreen(View[None]):
 
     def _draw(self) -> None:
         rows = self._filter.of(self._board.rows)
-        if not rows and isinstance(self.dashboard.snapshot.page, Board):
+        if not rows and self._read:
             self._say_nothing("No model was made or measured yet: prune, compare and bench do.")
             return
         self._say_nothing("")

@@ -111,7 +111,7 @@ class WorkersScreen(View[None]):
         device, app = self.chosen, self.dashboard
         lines = Text()
         if device is not None:
-            page = app.snapshot.page if app.snapshot.reading is read_users else ()
+            page = app.snapshot.page_of(read_users)
             users = page if isinstance(page, tuple) else ()
             width = max(40, self.size.width - 4)
             lines = Text("\n").join(
