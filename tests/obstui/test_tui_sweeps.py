@@ -202,15 +202,30 @@ async def test_an_empty_store_says_what_fills_it(paths: Paths) -> None:
     scene.close()
 
 
-async def test_nothing_is_drawn_again_while_nothing_changes(scene: tui_store.Scene) -> None:
-    async with opened(scene.paths) as (app, pilot):
-        await press(app, pilot, "3")
-        drawn = []
-        for widget in (app.screen.query_one(Sheet), app.screen.query_one(Chart)):
-            widget.refresh = lambda *a, **k: drawn.append(a)  # type: ignore[method-assign]
+@pytest.mark.parametrize("keys", [["3"], ["4"], ["3", "j", "enter"]])
+async def test_a_table_is_made_again_only_when_something_changed(
+    scene: tui_store.Scene, monkeypatch: pytest.MonkeyPatch, keys: list[str]
+) -> None:
+    made = []
+    real = Sheet.show
+    monkeypatch.setattr(Sheet, "show", lambda *args: made.append(args) or real(*args))
+    async with opened(scene.paths, size=(100, 40)) as (app, pilot):
+        await press(app, pilot, *keys)
+        shown = lines(app.screen)
+        made.clear()
+        scene.worker()  # what the top line tells
+        await until(pilot, lambda: app.snapshot.workers)
         await app.screen.show_newest()
         await pilot.pause()
-        assert drawn == []
+        assert made == []
+        assert lines(app.screen) == shown
+        await press(app, pilot, "T")
+        assert made, "the colours are others"
+        made.clear()
+        await pilot.resize_terminal(60, 40)
+        await until(pilot, lambda: made)
+        widest = "more columns" in "".join(still.text for still in app.screen.query(Still))
+        assert widest == bool(app.screen.query_one(Sheet).hidden[1])
 
 
 def test_exports_of_one_second_have_names_of_their_own(paths: Paths) -> None:

@@ -51,6 +51,7 @@ class LayersScreen(View[None]):
         super().__init__()
         self._reading = LayersReading((variant,) if second is None else (variant, second))
         self._target = target
+        self._drawn: object = None
         self._page = Page()
         self._sort: str | None = None
         self._reverse = self._only = False
@@ -70,11 +71,15 @@ class LayersScreen(View[None]):
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
         page = snapshot.page_of(self._reading)
+        look = (page, self.size, self.app.theme)
+        if look == self._drawn:
+            return
         if isinstance(page, Fault):
             self._say(page.words)
         elif isinstance(page, Page):
             self._page = page
             self._draw()
+        self._drawn = look
 
     def _say(self, words: str) -> None:
         self.query_one(Sheet).display = not words

@@ -90,6 +90,7 @@ class ModelsScreen(View[None]):
 
     def __init__(self) -> None:
         super().__init__()
+        self._drawn: object = None
         self._entries: dict[str, Entry] = {}
         self._reading: CatalogueReading | None = None
 
@@ -109,6 +110,9 @@ class ModelsScreen(View[None]):
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
         page = snapshot.page_of(self._reading)
+        look = (page, self.size, self.app.theme)
+        if look == self._drawn:
+            return
         if isinstance(page, Fault):
             self.query_one(Sheet).display = False
             self.query_one("#models-nothing", Still).show(Text(page.words, style("muted")))
@@ -116,6 +120,7 @@ class ModelsScreen(View[None]):
             self.query_one(Sheet).display = True
             self.query_one("#models-nothing", Still).show("")
             self._draw(page)
+        self._drawn = look
 
     def _draw(self, found: Catalogue) -> None:
         rows: dict[str, list[Text]] = {}

@@ -76,6 +76,7 @@ class SweepsScreen(View[None]):
     def __init__(self) -> None:
         super().__init__()
         self._reading = BoardReading()
+        self._drawn: object = None
         self._board = Board()
         self._read = False
         self._filter = Filter()
@@ -102,12 +103,16 @@ class SweepsScreen(View[None]):
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
         page = snapshot.page_of(self._reading)
+        look = (page, self.size, self.app.theme)
+        if look == self._drawn:
+            return
         if isinstance(page, Fault):
             self._say_nothing(page.words)
         elif isinstance(page, Board):
             self._board, self._read = page, True
             self._marks &= {key_of(row) for row in self._board.rows}
             self._draw()
+        self._drawn = look
 
     def _say_nothing(self, words: str) -> None:
         self.query_one(Sheet).display = self.query_one(Chart).display = not words

@@ -60,7 +60,7 @@ class Sheet(DataTable[Text], inherit_bindings=False):
     ]  # fmt: skip
 
     class Chosen(Message):
-        """The person moved to another row (None: there is none), or to other columns."""
+        """Another row is chosen (None: there is none), or other columns show."""
 
         def __init__(self, key: str | None) -> None:
             super().__init__()
@@ -198,7 +198,9 @@ class Sheet(DataTable[Text], inherit_bindings=False):
 
     def on_resize(self, event: events.Resize) -> None:
         """As many columns as fit the new width."""
-        self._draw()
+        if self._heads:
+            self._draw()
+            self.post_message(self.Chosen(self._chosen))
 
 
 def cell(words: str, look: str = "text", *, right: bool = True) -> Text:
