@@ -217,15 +217,9 @@ def _sorted(rows: Sequence[Measured], column: Column, *, reverse: bool) -> list[
 
 def heads(shown: Sequence[Column], by: str | None, *, reverse: bool) -> list[Head]:
     """The columns' heads, that of the sorted one with an arrow."""
-    return [_head(c, reverse == c.rising) if c.head.key == by else c.head for c in shown]
-
-
-def _head(column: Column, falling: bool) -> Head:
-    head = column.head
-    label = f"{head.label} {'↓' if falling else '↑'}"
-    # The widest label fills its column: the arrow then stands in for the space before it.
-    label = label if len(label) <= head.width else label.replace(" ", "")[: head.width]
-    return Head(head.key, label, head.width, head.right)
+    return [
+        c.head.sorted(falling=reverse == c.rising) if c.head.key == by else c.head for c in shown
+    ]
 
 
 def cells(

@@ -289,16 +289,8 @@ TARGET = Head("target", "target", 15, right=False)
 
 
 def heads(shown: Sequence[Column], by: str | None, *, reverse: bool) -> list[Head]:
-    arrow = "↑" if reverse else "↓"
-    found = [TARGET]
-    for column in shown:
-        head = column.head
-        if head.key == by:
-            label = f"{head.label} {arrow}"
-            label = label if len(label) <= head.width else f"{head.label[: head.width - 1]}{arrow}"
-            head = Head(head.key, label, head.width, head.right)
-        found.append(head)
-    return found
+    every = [column.head for column in shown]
+    return [TARGET, *(h.sorted(falling=not reverse) if h.key == by else h for h in every)]
 
 
 def cells(row: Pair, shown: Sequence[Column]) -> list[Text]:

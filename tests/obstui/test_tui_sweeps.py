@@ -19,7 +19,7 @@ from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.screens.sweeps import SweepsScreen, write_export
 from obstui.tui.snapshot import settled
 from obstui.tui.widgets.chart import FRONT, OTHER, Axis, Chart, Level, Point, draw, scale
-from obstui.tui.widgets.sheet import Sheet
+from obstui.tui.widgets.sheet import Head, Sheet
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_models, tui_store
 from tests.obstui.tui_pilot import opened, until
@@ -316,3 +316,10 @@ def test_results_are_read_again_only_when_a_job_ended_or_its_models_changed(
         assert variant["id"] in {row.model for row in reading(reader).rows}
         scene.store.forget_variant(claim.job_id, 0.2)
         assert variant["id"] not in {row.model for row in reading(reader).rows}
+
+
+@pytest.mark.parametrize(
+    ("width", "label"), [(10, "sparsity ↓"), (9, "sparsity↓"), (8, "sparsit↓")]
+)
+def test_the_arrow_of_the_sorted_column_always_shows(width: int, label: str) -> None:
+    assert Head("sparsity", "sparsity", width).sorted(falling=True).label == label

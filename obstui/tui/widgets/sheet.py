@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from rich.text import Text
@@ -27,6 +27,17 @@ class Head:
     label: str
     width: int
     right: bool = True
+
+    def sorted(self, *, falling: bool) -> Head:
+        """The head of the column that the rows are sorted by."""
+        return replace(self, label=arrowed(self.label, self.width, falling=falling))
+
+
+def arrowed(label: str, width: int, *, falling: bool) -> str:
+    """The label of the column that rows are sorted by; what fills its `width` cells gives way."""
+    arrow = "↓" if falling else "↑"
+    words = f"{label} {arrow}"
+    return words if len(words) <= width else f"{label[: width - 1]}{arrow}"
 
 
 class Sheet(DataTable[Text], inherit_bindings=False):
