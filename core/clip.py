@@ -19,39 +19,45 @@ MODEL = "openai/clip-vit-base-patch32"
 _BATCH = 16
 
 
-def clip_scores(
-    pictures: Sequence[Image.Image], prompts: Sequence[str], device: str = "cpu"
-) -> list[float] | None:
-    """One score for each picture and its prompt; None when no CLIP weights are at hand.
+class Clip:
+    """The model with what prepares its inputs. It stays on the CPU, where a picture costs it far
+    less than painting it did: the memory forecast of a GPU need not know of it."""
 
-    `OBSTUI_CLIP` names another model: a folder or a hub id that is in the local cache.
-    """
-    name = os.environ.get("OBSTUI_CLIP") or MODEL
-    try:
+    def __init__(self, name: str) -> None:
+        """Raises OSError or ValueError where the weights are not at hand."""
         options: dict[str, Any] = {"local_files_only": True}
-        tokenizer = CLIPTokenizer.from_pretrained(name, **options)
-        processor = CLIPImageProcessorPil.from_pretrained(name, **options)
-        model = CLIPModel.from_pretrained(name, use_safetensors=True, **options)
+        self._tokenizer = CLIPTokenizer.from_pretrained(name, **options)
+        self._processor = CLIPImageProcessorPil.from_pretrained(name, **options)
+        self._model = CLIPModel.from_pretrained(name, use_safetensors=True, **options).eval()
+
+    def scores(self, pictures: Sequence[Image.Image], prompts: Sequence[str]) -> list[float]:
+        """One score for each picture and its prompt."""
+        length = self._model.config.text_config.max_position_embeddings
+        scores: list[float] = []
+        for at in range(0, len(pictures), _BATCH):
+            images = list(pictures[at : at + _BATCH])
+            text = self._tokenizer(
+                list(prompts[at : at + _BATCH]),
+                padding=True,
+                truncation=True,
+                max_length=length,
+                return_tensors="pt",
+            )
+            with torch.no_grad():
+                both = self._model(
+                    input_ids=text["input_ids"],
+                    attention_mask=text["attention_mask"],
+                    pixel_values=self._processor(images, return_tensors="pt")["pixel_values"],
+                )
+            cosine: Tensor = (both.image_embeds * both.text_embeds).sum(dim=-1)
+            scores += (100 * cosine.clamp(min=0)).tolist()
+        return scores
+
+
+def load_clip() -> Clip | None:
+    """The model that `OBSTUI_CLIP` names, a folder or a hub id that is in the local cache, else the
+    usual one; None when its weights are not at hand."""
+    try:
+        return Clip(os.environ.get("OBSTUI_CLIP") or MODEL)
     except (OSError, ValueError):
         return None
-    model = model.to(device).eval()
-    length = model.config.text_config.max_position_embeddings
-    scores: list[float] = []
-    for at in range(0, len(pictures), _BATCH):
-        pixels = processor(list(pictures[at : at + _BATCH]), return_tensors="pt")["pixel_values"]
-        text = tokenizer(
-            list(prompts[at : at + _BATCH]),
-            padding=True,
-            truncation=True,
-            max_length=length,
-            return_tensors="pt",
-        )
-        with torch.no_grad():
-            both = model(
-                input_ids=text["input_ids"].to(device),
-                attention_mask=text["attention_mask"].to(device),
-                pixel_values=pixels.to(device),
-            )
-        cosine: Tensor = (both.image_embeds * both.text_embeds).sum(dim=-1)
-        scores += (100 * cosine.clamp(min=0)).tolist()
-    return scores

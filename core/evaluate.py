@@ -19,7 +19,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
 
-from core.clip import clip_scores
+from core.clip import Clip, load_clip
 from core.errors import BadInput, Cancelled
 from core.events import Event, ImageSaved, ModelMeasured, Phase, Progress, ReseedMeasured
 from core.generate import check_counts, paint, resolve
@@ -95,6 +95,7 @@ def run(
     )
     get()
     yield Progress(1, 1, settings.model)
+    clip = load_clip()
     dense: list[Picture] = []
     for number, (name, path) in enumerate(models):
         pipe = get(path)
@@ -106,7 +107,7 @@ def run(
             yield event
         own = [made[shot.prompt, shot.seed] for shot in shots]
         dense = dense or own
-        yield _measure(settings, name, path, pipe.unet, own, dense, shots)
+        yield _measure(settings, name, path, pipe.unet, own, dense, shots, clip)
     pipe, yardstick = get(), folders["reseed"]
     made = {}
     for event in _paint(settings, pipe, "dense", None, others, yardstick, cancelled, ahead[-1:]):
@@ -253,11 +254,12 @@ def _measure(
     own: Sequence[Picture],
     dense: Sequence[Picture],
     shots: Sequence[Shot],
+    clip: Clip | None,
 ) -> ModelMeasured:
     manifest = read_manifest(variant) if variant else {}
     apart = [_apart(x, y) for x, y in zip(own, dense, strict=True)] if variant else []
     drift = _means(apart)
-    scores = clip_scores([picture.image() for picture in own], [shot.prompt for shot in shots])
+    scores = clip.scores([p.image() for p in own], [shot.prompt for shot in shots]) if clip else []
     return ModelMeasured(
         model=name,
         sparsity=float(manifest.get("sparsity", 0.0)),
@@ -269,7 +271,7 @@ def _measure(
         ssim=drift[1],
         latent_distance=drift[2],
         attributes=_attributes(own, shots) if settings.model == "demo" else None,
-        clip=_mean(scores) if scores else None,
+        clip=_mean(scores),
         pictures=len(own),
         apart={str(shot.seed): each for shot, each in zip(shots, apart, strict=False)},
     )

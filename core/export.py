@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from core import manifest as manifests
 from core.checkpoint import load_unet
+from core.demo import MODEL_DIR
 from core.errors import BadInput
 from core.manifest import UNKNOWN
 from core.surgery import scatter
@@ -30,6 +31,7 @@ PICKLE = "unet_pruned.pth"
 CARD = "README.md"
 PICTURES = "pictures"
 _SIDE = 384  # pixels: a card is looked at, not measured
+_LICENCE = re.compile(r"---\n(?:(?!---).*\n)*?license: *[\"']?([\w.+-]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +169,22 @@ def _card(manifest: Mapping[str, Any], form: Format, base: str | None) -> str:
         f"# {base if known else 'An SDXL UNet'}, structurally pruned by "
         f"{manifest['sparsity']:.0%}\n\n"
         f"| | |\n|---|---|\n{table}\n\n"
-        "The licence of the base model applies to these weights; SDXL 1.0's is openrail++.\n\n"
+        f"The licence of the base model applies to these weights{_licence(manifest, base)}.\n\n"
         f"{notes[form]} {use}"
     )
+
+
+def _licence(manifest: Mapping[str, Any], base: str) -> str:
+    """The end of the card's sentence: what the base's own card says, where the base is a folder."""
+    for name in (str(manifest["base"]), base):
+        folder = MODEL_DIR if name == "demo" else Path(name)
+        try:
+            found = _LICENCE.match((folder / CARD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if found:
+            return f": {found[1]}"
+    return "; SDXL 1.0's is openrail++"
 
 
 def _snippet(base: str, form: Format) -> str:

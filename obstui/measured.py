@@ -11,10 +11,12 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from obstui.store.views import JobView
 from obstui.text import one_line
+
+if TYPE_CHECKING:
+    from obstui.store.views import JobView
 
 DENSE = "dense"
 
@@ -70,6 +72,15 @@ class Reseed:
     psnr: float | None
     ssim: float | None
     latent_distance: float | None
+
+    @property
+    def words(self) -> str:
+        """Its figures in one line, each with the name that charts give it."""
+        return ", ".join(
+            f"{metric.label} {metric.words(value)}"
+            for metric in QUALITIES
+            if (value := metric.of_reseed(self)) is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +200,9 @@ def _yardsticks(done: Iterable[JobView]) -> dict[str, str]:
     }
 
 
-def reseed_of(job: JobView) -> Reseed | None:
-    """What a comparison has measured of its dense model under other seeds."""
-    found = (job.result or {}).get("reseed")
+def reseed_of(result: Mapping[str, Any] | None) -> Reseed | None:
+    """What a comparison, by its result, has measured of its dense model under other seeds."""
+    found = (result or {}).get("reseed")
     if not found:
         return None
     return Reseed(
@@ -208,7 +219,7 @@ def reseeds(jobs: Iterable[JobView]) -> dict[str, Reseed]:
     done = sorted((job for job in jobs if job.state == "succeeded"), key=lambda job: job.id)
     yardsticks = _yardsticks(done)
     alike = (job for job in done if yardsticks.get(_base(job)) == _conditions(job))
-    known = ((_base(job), reseed_of(job)) for job in alike)
+    known = ((_base(job), reseed_of(job.result)) for job in alike)
     return {base: reseed for base, reseed in known if reseed is not None}
 
 

@@ -28,13 +28,22 @@ DEFAULT_PROMPTS = {"prune": 100, "compare": 8}
 DEFAULT_DAMPING: Final = 0.01
 DEFAULT_WEIGHTS: Final = "log_decrease"
 
-TIMESTEP_WEIGHTS = ("uniform", "linear_increase", "linear_decrease", "log_increase", "log_decrease")
-METHODS = ("obs", "magnitude")
-ALLOCATIONS = ("uniform", "loss")
-BUDGETS = ("params", "flops", "ms")
-SCHEDULERS = ("ddim", "euler", "euler_a", "heun", "dpmpp_2m", "dpmpp_2m_karras", "unipc")
-FORMATS = ("diffusers", "pth", "dense")
+TimestepWeights = Literal[
+    "uniform", "linear_increase", "linear_decrease", "log_increase", "log_decrease"
+]
+Method = Literal["obs", "magnitude"]
+Allocation = Literal["uniform", "loss"]
+Budget = Literal["params", "flops", "ms"]
+Scheduler = Literal["ddim", "euler", "euler_a", "heun", "dpmpp_2m", "dpmpp_2m_karras", "unipc"]
+Format = Literal["diffusers", "pth", "dense"]
 """How a variant leaves: as it is, as one pickle like the published ones, in the dense shapes."""
+
+TIMESTEP_WEIGHTS: tuple[str, ...] = get_args(TimestepWeights)
+METHODS: tuple[str, ...] = get_args(Method)
+ALLOCATIONS: tuple[str, ...] = get_args(Allocation)
+BUDGETS: tuple[str, ...] = get_args(Budget)
+SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
+FORMATS: tuple[str, ...] = get_args(Format)
 
 _VARIANT = re.compile(r"^(?P<job>[1-9]\d{0,17})@(?P<percent>\d{1,2}(?:\.\d{1,2})?)$")
 
@@ -167,17 +176,15 @@ class PruneSpec(PipelineSpec):
 
     kind: Literal["prune"] = "prune"
     sparsity: Sparsities = (0.2,)
-    method: Literal["obs", "magnitude"] = "obs"
+    method: Method = "obs"
     prompts: Prompts = ()
     num_prompts: Annotated[Whole, Field(ge=1, le=MAX_PROMPTS)] = DEFAULT_PROMPTS["prune"]
-    timestep_weights: Literal[
-        "uniform", "linear_increase", "linear_decrease", "log_increase", "log_decrease"
-    ] = DEFAULT_WEIGHTS
+    timestep_weights: TimestepWeights = DEFAULT_WEIGHTS
     damping: Annotated[Real, Field(gt=0, le=1)] = DEFAULT_DAMPING
     packages: Packages = 1
     token_budget: Annotated[Whole, Field(ge=1, le=100_000)] = 64
-    allocate: Literal["uniform", "loss"] = "uniform"
-    budget: Literal["params", "flops", "ms"] = "params"
+    allocate: Allocation = "uniform"
+    budget: Budget = "params"
     held_out: Annotated[Whole, Field(ge=0, le=32)] = 8
 
     @model_validator(mode="after")
@@ -221,10 +228,7 @@ class GenerateSpec(PipelineSpec):
     negative: Annotated[str, Field(max_length=10_000)] = ""
     count: Annotated[Whole, Field(ge=1, le=1000, description="pictures per prompt")] = 1
     seeds: Annotated[Seeds, Field(description="these seeds instead of seed, seed + 1, ...")] = ()
-    scheduler: Annotated[
-        Literal["ddim", "euler", "euler_a", "heun", "dpmpp_2m", "dpmpp_2m_karras", "unipc"] | None,
-        Field(description="None: the model's own"),
-    ] = None
+    scheduler: Annotated[Scheduler | None, Field(description="None: the model's own")] = None
     batch: Annotated[Whole, Field(ge=1, le=64, description="pictures made at once")] = 1
 
     @property
@@ -285,7 +289,7 @@ class ExportSpec(_Spec):
 
     kind: Literal["export"] = "export"
     variant: Named
-    format: Literal["diffusers", "pth", "dense"]
+    format: Format
     to: Named | None = None
     base: Named | None = None
 

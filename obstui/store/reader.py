@@ -171,6 +171,16 @@ class Reader(Access):
             known = conn.execute(select(func.count(), func.max(jobs.c.id), versions)).one()
             return (*known, *conn.execute(others).tuples().all())
 
+    def newest_picture(self) -> int | None:
+        """The event that told of the newest picture of jobs under way; None if there is none."""
+        live = select(jobs.c.id).where(jobs.c.state.not_in(TERMINAL))
+        query = select(func.max(events.c.id)).where(
+            events.c.job_id.in_(live), events.c.kind == "image_saved"
+        )
+        with self._read() as conn:
+            found: int | None = conn.execute(query).scalar_one()
+            return found
+
     def next_retry(self) -> float | None:
         """When the first of the queued jobs that wait after a lost attempt may start again; None
         if no job does."""

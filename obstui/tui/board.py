@@ -3,6 +3,7 @@ order."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -24,6 +25,7 @@ from obstui.measured import (
 )
 from obstui.text import one_line
 from obstui.tui import formats
+from obstui.tui.follow import MadeReading, spec_title
 from obstui.tui.theme import style
 from obstui.tui.widgets import chart
 from obstui.tui.widgets.chart import Axis, Level, Point
@@ -39,36 +41,34 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Every measured model, by base, dense first; the sweeps that made some, newest first; and by
-    base what another seed of the dense model does."""
+    """Every measured model, by base, dense first; the sweeps that made some and the jobs that made
+    several, newest first, each with its name; and by base what another seed of the dense model
+    does."""
 
     rows: tuple[Measured, ...] = ()
     sweeps: tuple[tuple[int, str], ...] = ()
+    jobs: tuple[tuple[int, str], ...] = ()
     reseeds: Mapping[str, Reseed] = field(default_factory=dict)
 
 
-class BoardReading:
-    """Reads the board, in the follower's thread; again only where a job has ended since."""
+class BoardReading(MadeReading[Board]):
+    """Reads the board; a base of which only variants were made gets its dense row too."""
 
-    def __init__(self) -> None:
-        self._version: object = None
-        self._board = Board()
+    def version(self, reader: Reader) -> object:
+        return super().version(reader), _named_sweeps(reader)
 
-    def __call__(self, reader: Reader) -> Board:
-        version = (reader.made_version(), tuple((s.id, s.name) for s in reader.sweeps()))
-        if version != self._version:
-            self._board = read_board(reader)
-            self._version = version
-        return self._board
+    def read(self, reader: Reader) -> Board:
+        done = reader.jobs(states=("succeeded",), limit=1_000_000)
+        rows = measured(done)
+        used = {row.sweep_id for row in rows}
+        sweeps = tuple(sweep for sweep in _named_sweeps(reader) if sweep[0] in used)
+        made = Counter(row.job_id for row in rows)
+        jobs = tuple((job.id, job.name or spec_title(job)) for job in done if made[job.id] > 1)
+        return Board(tuple(_headed(rows)), sweeps, jobs, reseeds(done))
 
 
-def read_board(reader: Reader) -> Board:
-    """What the store knows; a base of which only variants were made gets its dense row too."""
-    done = reader.jobs(states=("succeeded",), limit=1_000_000)
-    rows = measured(done)
-    used = {row.sweep_id for row in rows}
-    sweeps = tuple((sweep.id, sweep.name) for sweep in reader.sweeps() if sweep.id in used)
-    return Board(tuple(_headed(rows)), sweeps, reseeds(done))
+def _named_sweeps(reader: Reader) -> tuple[tuple[int, str], ...]:
+    return tuple((sweep.id, sweep.name) for sweep in reader.sweeps())
 
 
 def _headed(rows: Iterable[Measured]) -> Iterable[Measured]:
@@ -86,19 +86,35 @@ def key_of(row: Measured) -> Key:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which rows show: all, those of one base, or those that one sweep made, with their base."""
+    """Which rows show: all, or those whose `field` has this value, with the dense model of each."""
 
-    base: str | None = None
-    sweep: int | None = None
+    words: str = "all jobs"
+    field: str = ""
+    value: object = None
 
     def of(self, rows: Sequence[Measured]) -> list[Measured]:
-        if self.base is not None:
-            return [row for row in rows if row.base == self.base]
-        if self.sweep is not None:
-            bases = {row.base for row in rows if row.sweep_id == self.sweep}
-            return [row for row in rows
-                    if row.sweep_id == self.sweep or (row.dense and row.base in bases)]  # fmt: skip
-        return list(rows)
+        if not self.field:
+            return list(rows)
+        bases = {row.base for row in rows if self._passes(row)}
+        return [row for row in rows if self._passes(row) or (row.dense and row.base in bases)]
+
+    def _passes(self, row: Measured) -> bool:
+        return bool(getattr(row, self.field) == self.value)
+
+
+def filters(found: Board) -> list[Filter]:
+    """The one that shows all, and those to one base, sweep or job."""
+    bases = dict.fromkeys(row.base for row in found.rows)
+    return [
+        Filter(),
+        *(Filter(one_line(base, limit=60), "base", base) for base in bases),
+        *(Filter(_named("sweep", each, name), "sweep_id", each) for each, name in found.sweeps),
+        *(Filter(_named("job", each, name), "job_id", each) for each, name in found.jobs),
+    ]
+
+
+def _named(kind: str, number: int, name: str) -> str:
+    return f"{kind} {number}{f': {one_line(name, limit=60)}' if name else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,15 +217,9 @@ def _sorted(rows: Sequence[Measured], column: Column, *, reverse: bool) -> list[
 
 def heads(shown: Sequence[Column], by: str | None, *, reverse: bool) -> list[Head]:
     """The columns' heads, that of the sorted one with an arrow."""
-    return [_head(c, reverse == c.rising) if c.head.key == by else c.head for c in shown]
-
-
-def _head(column: Column, falling: bool) -> Head:
-    head = column.head
-    label = f"{head.label} {'↓' if falling else '↑'}"
-    # The widest label fills its column: the arrow then stands in for the space before it.
-    label = label if len(label) <= head.width else label.replace(" ", "")[: head.width]
-    return Head(head.key, label, head.width, head.right)
+    return [
+        c.head.sorted(falling=reverse == c.rising) if c.head.key == by else c.head for c in shown
+    ]
 
 
 def cells(
@@ -258,15 +268,6 @@ def levels(rows: Sequence[Measured], y: Metric, known: Mapping[str, Reseed]) -> 
     return [Level(height, f"{base}, another seed") for base, height in found.items()]
 
 
-def reseed_words(reseed: Reseed) -> str:
-    """Its figures in one line, each with the name that charts give it."""
-    return ", ".join(
-        f"{metric.label} {metric.words(value)}"
-        for metric in QUALITIES
-        if (value := metric.of_reseed(reseed)) is not None
-    )
-
-
 def axis(metric: Metric) -> Axis:
     return Axis(metric.label, metric.log)
 
@@ -280,7 +281,7 @@ def facts(row: Measured, *, on_front: bool, reseed: Reseed | None) -> Text:
     if row.dense:
         line.append("  the dense model", style("muted"))
         if reseed is not None:
-            line.append(f"  another seed: {reseed_words(reseed)}", style("muted"))
+            line.append(f"  another seed: {reseed.words}", style("muted"))
     elif on_front:
         line.append(f"  {chart.FRONT} on the front", style("good"))
     if row.job_id is not None:

@@ -43,6 +43,24 @@ Reading = Callable[["Reader"], object]
 compare equal while nothing has changed."""
 
 
+class MadeReading(Generic[T]):
+    """A reading of what jobs have made: read again only where `version` has become another."""
+
+    _kept: tuple[object, T] | None = None
+
+    def __call__(self, reader: Reader) -> T:
+        version = self.version(reader)
+        if self._kept is None or self._kept[0] != version:
+            self._kept = version, self.read(reader)
+        return self._kept[1]
+
+    def version(self, reader: Reader) -> object:
+        return reader.made_version()
+
+    def read(self, reader: Reader) -> T:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """What stands in a page that could not be read; the words say why."""
@@ -89,6 +107,10 @@ class Snapshot:
 
     def history(self, job: JobView) -> Mapping[str, float]:
         return self.prices.get((job.kind, str(job.spec.get("model"))), {})
+
+    def page_of(self, reading: Reading | None) -> object:
+        """What `reading` gave, or its Fault; None where the page is another screen's."""
+        return self.page if reading == self.reading else None
 
     @property
     def worker_alive(self) -> bool:

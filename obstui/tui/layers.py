@@ -12,6 +12,7 @@ from rich.text import Text
 
 from obstui.text import one_line
 from obstui.tui.facts import Fold
+from obstui.tui.follow import MadeReading
 from obstui.tui.formats import number, whole
 from obstui.tui.widgets.sheet import Head, cell
 
@@ -70,13 +71,13 @@ class Page:
     others: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class LayersReading:
+class LayersReading(MadeReading[Page]):
     """Reads one variant's table, or two; raises NoSuchModel."""
 
-    variants: tuple[str, ...]
+    def __init__(self, variants: tuple[str, ...]) -> None:
+        self.variants = variants
 
-    def __call__(self, reader: Reader) -> Page:
+    def read(self, reader: Reader) -> Page:
         tables = tuple(read_table(reader, variant) for variant in self.variants)
         others = tuple(
             (str(made["id"]), _words(job, made))
@@ -288,16 +289,8 @@ TARGET = Head("target", "target", 15, right=False)
 
 
 def heads(shown: Sequence[Column], by: str | None, *, reverse: bool) -> list[Head]:
-    arrow = "↑" if reverse else "↓"
-    found = [TARGET]
-    for column in shown:
-        head = column.head
-        if head.key == by:
-            label = f"{head.label} {arrow}"
-            label = label if len(label) <= head.width else f"{head.label[: head.width - 1]}{arrow}"
-            head = Head(head.key, label, head.width, head.right)
-        found.append(head)
-    return found
+    every = [column.head for column in shown]
+    return [TARGET, *(h.sorted(falling=not reverse) if h.key == by else h for h in every)]
 
 
 def cells(row: Pair, shown: Sequence[Column]) -> list[Text]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from obstui.measured import Reseed, reseed_of
 from obstui.painted import Made, made_with
+from obstui.tui.follow import MadeReading
 
 if TYPE_CHECKING:
     from obstui.store import ImageView, Reader
@@ -47,15 +48,18 @@ class Pairs:
         return next((means for means in self.means if means.get("model") == model), None)
 
 
-@dataclass(frozen=True, slots=True)
-class PairsReading:
-    """Reads, in the follower's thread, the pictures of a job and, unless it is a comparison, those
-    that other jobs have made of the same prompts, seeds and size with the same base model."""
+class PairsReading(MadeReading[Pairs]):
+    """Reads the pictures of a job and, unless it is a comparison, those that other jobs have made
+    of the same prompts, seeds and size with the same base model; also again once one more was
+    painted."""
 
-    job_id: int
-    base: str
+    def __init__(self, job_id: int, base: str) -> None:
+        self.job_id, self.base = job_id, base
 
-    def __call__(self, reader: Reader) -> Pairs:
+    def version(self, reader: Reader) -> object:
+        return super().version(reader), reader.newest_picture()
+
+    def read(self, reader: Reader) -> Pairs:
         from obstui.store import ImageFilter
 
         job = reader.job(self.job_id)
@@ -65,7 +69,7 @@ class PairsReading:
         settings = {job.id: made_with(job)}
         if job.kind == "compare":
             means = tuple((job.result or {}).get("models") or ())
-            return replace(paired(own, settings), means=means, reseed=reseed_of(job))
+            return replace(paired(own, settings), means=means, reseed=reseed_of(job.result))
         keys = {(image.prompt, image.seed) for image in own}
         others = [
             image

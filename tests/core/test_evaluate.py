@@ -23,7 +23,7 @@ from transformers import (
 
 from core import demo, evaluate, generate, loading
 from core.checkpoint import save_variant
-from core.clip import clip_scores
+from core.clip import load_clip
 from core.errors import BadInput, Cancelled
 from core.evaluate import CompareSettings
 from core.events import Event, ImageSaved, ModelMeasured, Phase, ReseedMeasured
@@ -182,10 +182,11 @@ def test_clip_scores_are_those_of_the_model_at_hand(
     pictures = [Image.new("RGB", (40, 40), color) for color in ("red", "blue", "green")] * 7
     prompts = ["a b c", "d e", "a very long prompt of many more tokens than the model takes"] * 7
     monkeypatch.setenv("OBSTUI_CLIP", str(clip / "absent"))
-    assert clip_scores(pictures, prompts) is None
+    assert load_clip() is None
     monkeypatch.setenv("OBSTUI_CLIP", str(clip))
-    scores = clip_scores(pictures, prompts)
-    assert scores is not None
+    loaded = load_clip()
+    assert loaded is not None
+    scores = loaded.scores(pictures, prompts)
     assert len(scores) == 21
     assert all(0 <= score <= 100 for score in scores)
     assert scores[:3] == pytest.approx(scores[18:], abs=1e-3)  # whatever batch they are in
@@ -263,6 +264,27 @@ def test_comparison_from_end_to_end(
     again = list(evaluate.run(settings, tmp_path, lambda: False, pipes))
     assert rows(again) == rows(events)
     assert all(event.reused for event in again if isinstance(event, ImageSaved))
+
+
+def test_a_run_loads_clip_once_and_scores_every_model(
+    tmp_path: Path,
+    pipes: loading.Pipelines,
+    variants: tuple[tuple[str, str], ...],
+    clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OBSTUI_CLIP", str(clip))
+    loads = []
+    real = CLIPModel.from_pretrained
+    monkeypatch.setattr(
+        CLIPModel, "from_pretrained", lambda *args, **kw: loads.append(args) or real(*args, **kw)
+    )
+    settings = CompareSettings("demo", variants, captions(1), steps=1)
+    events = list(evaluate.run(settings, tmp_path, lambda: False, pipes))
+    scored = [row.clip for row in rows(events)]
+    assert len(scored) == 3
+    assert None not in scored
+    assert len(loads) == 1
 
 
 def test_captions_the_judge_does_not_know_do_not_count(

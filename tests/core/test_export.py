@@ -80,13 +80,33 @@ def test_the_cards_snippet_runs_and_generates_with_the_demo_model(
     card = (tmp_path / "out" / CARD).read_text()
     assert f"{check_files(variant)['params']:,}" in card
     assert "0.25" in card
-    assert "licence" in card
+    assert "applies to these weights: apache-2.0." in card
     found = re.search(r"```python\n(.*?)```", card, re.DOTALL)
     assert found is not None
     paint = "image = pipe('a red circle', num_inference_steps=1).images[0]\nassert image.size\n"
     if form == "pth":
         paint += "assert pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn1.heads >= 1\n"
     fresh(found[1] + paint, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("readme", "said"),
+    [
+        ("---\ntags: [a]\nlicense: 'mit'\n---\n", "weights: mit."),
+        ("---\ntags: [a]\n---\nlicense: mit\n", "weights; SDXL 1.0's is openrail++."),
+        (None, "weights; SDXL 1.0's is openrail++."),
+    ],
+)
+def test_the_licence_is_that_of_the_base(
+    unet: UNet2DConditionModel, tmp_path: Path, readme: str | None, said: str
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    if readme is not None:
+        (base / "README.md").write_text(readme)
+    variant = save_pruned(unet, tmp_path / "s10", str(base))
+    export(variant, "diffusers", tmp_path / "out", base="owner/name")
+    assert said in (tmp_path / "out" / CARD).read_text()
 
 
 def test_the_published_use_runs_as_written(tmp_path: Path) -> None:

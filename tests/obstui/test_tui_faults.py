@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
 from obstui.config import Paths
+from obstui.tui.follow import Fault
 from obstui.tui.places import PLACES
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.widgets.still import Still
@@ -81,4 +83,25 @@ async def test_a_screen_that_cannot_be_drawn_says_so_and_comes_back(
             assert "cannot be drawn (AttributeError" in app.screen.query_one("#banner", Still).text
         await pilot.press("2", "1")
         await until(pilot, lambda: not app.screen.query_one("#banner", Still).text)
+    scene.close()
+
+
+@pytest.mark.parametrize("place", ["sweeps", "models", "workers", "report"])
+async def test_a_fault_is_told_by_the_screen_whose_page_it_is(paths: Paths, place: str) -> None:
+    scene = tui_store.busy(paths.home)
+    [key] = [each.key for each in PLACES if each.name == place]
+    async with opened(scene.paths, size=(120, 40)) as (app, pilot):
+
+        def told() -> bool:
+            return any("unreadable" in still.text for still in app.screen.query(Still))
+
+        await pilot.press(key)
+        await until(pilot, lambda: app.up_to_date)
+        own = replace(app.snapshot, page=Fault("unreadable"))
+        app.snapshot = replace(own, reading=lambda reader: None)
+        await app.screen.show_newest()
+        assert not told()
+        app.snapshot = own
+        await app.screen.show_newest()
+        assert told()
     scene.close()

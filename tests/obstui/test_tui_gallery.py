@@ -278,7 +278,17 @@ async def test_a_comparison_steps_through_its_models_with_their_measures(
         assert "▸B 1@30" in shown(app, "#ab-models")
         await pilot.press("a")
         assert "▸A 1@10" in shown(app, "#ab-models")
-        assert "all pictures" not in shown(app, "#ab-facts"), "measured against the dense only"
+        _, _, against = shown(app, "#ab-facts").partition("against dense")
+        assert [line.split(maxsplit=1) for line in against.strip().splitlines()[:6]] == [
+            ["PSNR", "29.2 → 25.2 dB"],
+            ["SSIM", "0.960 → 0.900"],
+            ["latents", "1.0e-02 → 9.0e-02"],
+            ["attributes", "94 → 86 %"],
+            ["parameters", "−5.5 % → −16.5 %"],
+            ["time", "−4.9 % → −14.6 %"],
+        ]
+        facts = app.screen.query_one("#ab-facts", Still)
+        assert max(map(len, facts.text.splitlines())) <= facts.content_size.width
 
 
 async def test_a_job_opens_the_marked_picture_against_the_dense_one(
@@ -303,6 +313,29 @@ def test_pictures_of_one_prompt_and_seed_stand_in_one_row() -> None:
     assert [row.seed for row in made.rows] == [0, 1]
     assert made.rows[0].paths == {"1@30": "/5/1@30/0"}
     assert made.rows[1].paths == {"1@30": "/5/1@30/1", "dense": "/3/dense/1"}
+
+
+def test_pairs_follow_a_live_job_and_are_not_read_anew_for_nothing(scene: tui_store.Scene) -> None:
+    job = scene.queue("generate", prompts=["a boat"])
+    claim = scene.start()
+    reading = PairsReading(job.id, "demo")
+
+    def paint(seed: int) -> None:
+        image = {"path": f"/tmp/{seed}.png", "model": "dense", "prompt": "a boat", "seed": seed}
+        scene.store.append(claim, [("image_saved", image)])
+
+    with Reader.open(scene.paths) as reader:
+        paint(0)
+        first = reading(reader)
+        assert [row.seed for row in first.rows] == [0]
+        scene.store.progress(claim, {"phase": "generate", "done": 1, "total": 2})
+        assert reading(reader) is first
+        paint(1)
+        assert [row.seed for row in reading(reader).rows] == [0, 1]
+        images = [{"path": f"/tmp/{seed}.png", "model": "dense", "prompt": "a boat", "seed": seed}
+                  for seed in range(3)]  # fmt: skip
+        scene.finish(claim, "succeeded", result={"images": images})
+        assert [row.seed for row in reading(reader).rows] == [0, 1, 2]
 
 
 async def test_the_picture_made_most_alike_is_taken_and_what_differs_is_said(

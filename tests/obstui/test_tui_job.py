@@ -456,6 +456,23 @@ def test_results_of_a_bench_and_of_an_export_are_told() -> None:
     assert "unet/model.safetensors" in words
 
 
+def test_a_comparison_tells_the_clip_score_and_what_another_seed_does() -> None:
+    dense = {"model": "dense", "params": 5_000_000, "latency": 1.0, "clip": 31.26}
+    pruned = {**dense, "model": "1@30", "sparsity": 0.3, "ssim": 0.9, "psnr": 29.0, "clip": 30.5,
+              "latent_distance": 2e-3, "params": 4_000_000, "method": "obs"}  # fmt: skip
+    reseed = {"pictures": 4, "psnr": 11.3, "ssim": 0.31, "latent_distance": 1.4}
+    result = {"models": [dense, pruned], "reseed": reseed}
+    lines = result_text("compare", result, 80).plain.split("\n")
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    place = lines[0].index("CLIP")
+    assert [line[place : place + 4] for line in lines[1:3]] == ["31.3", "30.5"]
+    assert "attributes" not in lines[0], "nobody measured them"
+    assert lines[3] == "another seed: latent distance 1.4e+00, PSNR (dB) 11.3, SSIM 0.310"
+    bare = {"models": [{**dense, "clip": None}]}
+    assert "CLIP" not in result_text("compare", bare, 80).plain
+    assert "another seed" not in result_text("compare", bare, 80).plain
+
+
 @pytest.mark.parametrize("width", [60, 80, 160])
 def test_the_strip_fits_and_says_what_nobody_measured(width: int) -> None:
     bare = Sample(at=30.0, device="cuda", now=1 << 30, high=2 << 30, peak=2 << 30, total=24 << 30)

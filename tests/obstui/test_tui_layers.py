@@ -124,6 +124,26 @@ def test_the_reading_lists_all_other_variants(real: tui_store.Scene) -> None:
     assert page.others == (("1@50", "demo to 50 % by magnitude"),)
 
 
+def test_a_table_is_read_again_only_when_something_was_made(
+    told: tui_store.Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = layers.read_table
+    monkeypatch.setattr(layers, "read_table", lambda *args: read.append("") or real(*args))
+    reading = LayersReading(("1@30",))
+    with Reader.open(told.paths) as reader:
+        first = reading(reader)
+        running = tui_store.prune_running(told)
+        reading(reader)
+        reads = len(read)
+        told.store.append(running, [("target_solved", {"name": "x"})])
+        assert reading(reader) == first
+        assert len(read) == reads, "another job's progress changes no table"
+        made = {"id": f"{running.job_id}@10", "sparsity": 0.1, "params": 1, "path": "/tmp/y"}
+        told.finish(running, "succeeded", result={"variants": [made]})
+        assert made["id"] in dict(reading(reader).others)
+
+
 async def test_sorting_by_a_key_and_the_other_way_round(told: tui_store.Scene) -> None:
     async with opened(told.paths, size=(100, 30)) as (app, pilot):
         app.push_screen(LayersScreen("1@30"))

@@ -57,6 +57,19 @@ async def test_what_failed_comes_first_and_says_why(busy: tui_store.Scene) -> No
         await until(pilot, lambda: isinstance(app.screen, JobScreen))
 
 
+async def test_the_selection_stays_at_its_job_when_another_ends(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("6")
+        await until(pilot, lambda: rows(app) == ["3", "4", "2", "1"])
+        await pilot.press("j")
+        await until(pilot, lambda: text(app, "#lines").startswith("Job 4"))
+        busy.store.cancel(7)
+        await until(pilot, lambda: rows(app) == ["3", "7", "4", "2", "1"])
+        await pilot.press("o")
+        await until(pilot, lambda: isinstance(app.screen, JobScreen))
+        assert app.screen.selected_job.id == 4
+
+
 async def test_what_was_seen_is_not_told_again(busy: tui_store.Scene) -> None:
     async with opened(busy.paths) as (app, pilot):
         await pilot.press("6")

@@ -19,7 +19,7 @@ from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.screens.sweeps import SweepsScreen, write_export
 from obstui.tui.snapshot import settled
 from obstui.tui.widgets.chart import FRONT, OTHER, Axis, Chart, Level, Point, draw, scale
-from obstui.tui.widgets.sheet import Sheet
+from obstui.tui.widgets.sheet import Head, Sheet
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_models, tui_store
 from tests.obstui.tui_pilot import opened, until
@@ -132,13 +132,29 @@ async def test_another_seed_of_the_dense_model_is_a_line_for_scale(paths: Paths)
 async def test_a_filter_shows_one_base(scene: tui_store.Scene) -> None:
     async with opened(scene.paths, size=(100, 40)) as (app, pilot):
         await press(app, pilot, "3", "f")
-        app.screen.dismiss("base1")
+        assert isinstance(app.screen, Choice)
+        assert [words for _, words in app.screen._options] == [
+            "all jobs", "demo", "sdxl", "job 1: demo: prune by OBS-Diff"
+        ], "job 4 made one variant: no sweep"  # fmt: skip
+        app.screen.dismiss("2")
         await until(pilot, lambda: isinstance(app.screen, SweepsScreen))
         assert names(app.screen) == ["sdxl", "4@20"]
         await press(app, pilot, "escape")
         assert len(names(app.screen)) == 6
         await press(app, pilot, "escape")
         assert isinstance(app.screen, QueueScreen)
+
+
+async def test_a_filter_shows_what_one_job_made_beside_its_dense_model(
+    scene: tui_store.Scene,
+) -> None:
+    other = tui_store.prune_finished(scene, levels=(0.2, 0.4))
+    async with opened(scene.paths, size=(120, 40)) as (app, pilot):
+        await press(app, pilot, "3", "f")
+        app.screen.dismiss("3")  # after all and two bases the newest job
+        await until(pilot, lambda: isinstance(app.screen, SweepsScreen))
+        assert names(app.screen) == ["demo", f"{other}@20", f"{other}@40"]
+        assert f"2 variants of job {other}: demo" in app.screen.query_one("#caption", Still).text
 
 
 async def test_marked_models_leave_as_a_file_and_by_the_clipboard(scene: tui_store.Scene) -> None:
@@ -186,15 +202,30 @@ async def test_an_empty_store_says_what_fills_it(paths: Paths) -> None:
     scene.close()
 
 
-async def test_nothing_is_drawn_again_while_nothing_changes(scene: tui_store.Scene) -> None:
-    async with opened(scene.paths) as (app, pilot):
-        await press(app, pilot, "3")
-        drawn = []
-        for widget in (app.screen.query_one(Sheet), app.screen.query_one(Chart)):
-            widget.refresh = lambda *a, **k: drawn.append(a)  # type: ignore[method-assign]
+@pytest.mark.parametrize("keys", [["3"], ["4"], ["3", "j", "enter"]])
+async def test_a_table_is_made_again_only_when_something_changed(
+    scene: tui_store.Scene, monkeypatch: pytest.MonkeyPatch, keys: list[str]
+) -> None:
+    made = []
+    real = Sheet.show
+    monkeypatch.setattr(Sheet, "show", lambda *args: made.append(args) or real(*args))
+    async with opened(scene.paths, size=(100, 40)) as (app, pilot):
+        await press(app, pilot, *keys)
+        shown = lines(app.screen)
+        made.clear()
+        scene.worker()  # what the top line tells
+        await until(pilot, lambda: app.snapshot.workers)
         await app.screen.show_newest()
         await pilot.pause()
-        assert drawn == []
+        assert made == []
+        assert lines(app.screen) == shown
+        await press(app, pilot, "T")
+        assert made, "the colours are others"
+        made.clear()
+        await pilot.resize_terminal(60, 40)
+        await until(pilot, lambda: made)
+        widest = "more columns" in "".join(still.text for still in app.screen.query(Still))
+        assert widest == bool(app.screen.query_one(Sheet).hidden[1])
 
 
 def test_exports_of_one_second_have_names_of_their_own(paths: Paths) -> None:
@@ -285,3 +316,10 @@ def test_results_are_read_again_only_when_a_job_ended_or_its_models_changed(
         assert variant["id"] in {row.model for row in reading(reader).rows}
         scene.store.forget_variant(claim.job_id, 0.2)
         assert variant["id"] not in {row.model for row in reading(reader).rows}
+
+
+@pytest.mark.parametrize(
+    ("width", "label"), [(10, "sparsity ↓"), (9, "sparsity↓"), (8, "sparsit↓")]
+)
+def test_the_arrow_of_the_sorted_column_always_shows(width: int, label: str) -> None:
+    assert Head("sparsity", "sparsity", width).sorted(falling=True).label == label

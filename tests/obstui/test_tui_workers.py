@@ -16,7 +16,7 @@ import pytest
 
 from obstui.config import Paths, Settings
 from obstui.finish import Finish
-from obstui.store import Reader
+from obstui.store import Reader, WorkerView
 from obstui.store.stops import BY_HAND, QUEUE
 from obstui.tui import attention, machine
 from obstui.tui.app import Dashboard, start_worker
@@ -26,6 +26,7 @@ from obstui.tui.screens import workers
 from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.workers import WorkersScreen
 from obstui.tui.widgets.device_lines import read_users
+from obstui.tui.widgets.sheet import Rows
 from obstui.tui.widgets.status_line import Said, StatusLine
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_pilot, tui_store
@@ -67,6 +68,21 @@ async def test_the_device_tells_all(busy: tui_store.Scene) -> None:
         assert f"pid {os.getpid()})  3.00 GiB, another program: jobs make way" in told
         assert "its heart beats" in told
         assert words(app, "#top").splitlines()[1].startswith("● H100 80GB HBM3 job 5  97 %")
+
+
+async def test_the_selection_stays_at_its_device_when_another_comes(busy: tui_store.Scene) -> None:
+    async with tui_pilot.opened(busy.paths) as (app, pilot):
+        await pilot.press("5")
+        await tui_pilot.until(pilot, lambda: "H100" in words(app, "#device"))
+        screen = app.screen
+        assert isinstance(screen, WorkersScreen)
+        view = WorkerView("w-2", "a first one", "Another", os.getpid(), "here", busy.now, busy.now,
+                          "idle", None, True)  # fmt: skip
+        busy.store.beat(view)
+        await tui_pilot.until(pilot, lambda: screen.query_one(Rows).row_count > 1)
+        assert screen.chosen is not None
+        assert screen.chosen.id == GPU
+        assert screen.query_one(Rows).cursor_row == 1
 
 
 async def test_small_users_are_not_in_the_way(busy: tui_store.Scene) -> None:

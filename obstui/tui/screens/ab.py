@@ -38,6 +38,14 @@ FLIP, SIDE, DIFFERENCE = "flip", "side", "difference"
 _VIEWS = ((FLIP, "space", "flip"), (SIDE, "s", "side by side"), (DIFFERENCE, "d", "difference"))
 _RAMP = 8  # cells
 _LABEL, _VALUE = 11, 9  # cells of a fact
+_MEANS = (
+    ("psnr", "PSNR", ".1f", 1, " dB"),
+    ("ssim", "SSIM", ".3f", 1, ""),
+    ("latent_distance", "latents", ".1e", 1, ""),
+    ("clip", "CLIP", ".1f", 1, ""),
+    ("attributes", "attributes", ".0f", 100, " %"),
+)
+"""Of all pictures: what a comparison calls it, and how it is written."""
 
 
 class ABScreen(View[None]):
@@ -107,11 +115,12 @@ class ABScreen(View[None]):
 
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
-        if isinstance(snapshot.page, Fault):
-            self.query_one("#ab-caption", Still).show(Text(snapshot.page.words, style("muted")))
-        elif isinstance(snapshot.page, Pairs) and snapshot.reading == self._reading:
+        page = snapshot.page_of(self._reading)
+        if isinstance(page, Fault):
+            self.query_one("#ab-caption", Still).show(Text(page.words, style("muted")))
+        elif isinstance(page, Pairs):
             here = self._here
-            self._pairs = snapshot.page
+            self._pairs = page
             self._find(here)
             self._draw()
 
@@ -241,10 +250,10 @@ class ABScreen(View[None]):
                 Fact("mean", f"{found.mean:.1f} of 255"),
                 Fact("changed", f"{_share(found.changed)} of pixels"),
             ]
-        means = self._pairs.mean_of(self._b)
-        if means and self._a == "dense":
-            facts += self._pair_facts(means)
-            facts += self._mean_facts(means, self._pairs.mean_of("dense") or {})
+        a, b = self._pairs.mean_of(self._a), self._pairs.mean_of(self._b)
+        if a and b:
+            facts += self._pair_facts(b) if self._a == "dense" else []
+            facts += self._mean_facts(a, b)
         if self._view == DIFFERENCE:
             facts += [Fact(), Fact("heat", _legend())]
         if self._cost and self._view != SIDE:
@@ -274,21 +283,24 @@ class ABScreen(View[None]):
         _, ssim, latents = apart
         return [Fact("SSIM", number(ssim)), Fact("latents", number(latents, ".1e"))]
 
-    def _mean_facts(self, own: Mapping[str, Any], dense: Mapping[str, Any]) -> list[Fact]:
-        """Beside each measure, for scale, what another seed of the dense model does."""
-        reseed = self._pairs.reseed
-        facts = [Fact(), Fact("all pictures", reseed="reseed" if reseed else "")]
-        for key, label, form, unit in (
-            ("psnr", "PSNR", ".1f", " dB"),
-            ("ssim", "SSIM", ".3f", ""),
-            ("latent_distance", "latents", ".1e", ""),
-        ):
-            scale = number(getattr(reseed, key), form) + unit if reseed else ""
-            facts.append(Fact(label, number(own.get(key), form) + unit, reseed=scale))
+    def _mean_facts(self, a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Fact]:
+        """What a comparison has measured of A and B against the dense model. With that one as A,
+        for scale, also what another seed of it does."""
+        dense = self._pairs.mean_of("dense") or {}
+        reseed = self._pairs.reseed if a is dense else None
+        heading = "all pictures" if a is dense else "against dense"
+        facts = [Fact(), Fact(heading, reseed="reseed" if reseed else "")]
+        for key, label, form, scale, unit in _MEANS:
+            said = [format(m[key] * scale, form) for m in (a, b) if _known(m, key)]
+            other = getattr(reseed, key, None)
+            apart = "" if other is None else format(other * scale, form) + unit
+            if said:
+                facts.append(Fact(label, " → ".join(said) + unit, reseed=apart))
         for key, label in (("params", "parameters"), ("latency", "time")):
-            mine, base = own.get(key), dense.get(key)
-            if isinstance(mine, (int, float)) and isinstance(base, (int, float)):
-                facts.append(Fact(label, change(mine, base) or "the same"))
+            variants = [m for m in (a, b) if m is not dense and _known(m, key)]
+            if variants and _known(dense, key):
+                said = [change(m[key], dense[key]) or "same" for m in variants]
+                facts.append(Fact(label, " → ".join(said)))
         return facts
 
     # -- acting ------------------------------------------------------------------------------
@@ -383,6 +395,10 @@ class Fact:
     @property
     def _said(self) -> Text:
         return self.value if isinstance(self.value, Text) else Text(self.value, style(self.look))
+
+
+def _known(means: Mapping[str, Any], key: str) -> bool:
+    return isinstance(means.get(key), (int, float))
 
 
 def _share(part: float) -> str:

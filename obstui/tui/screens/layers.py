@@ -49,8 +49,9 @@ class LayersScreen(View[None]):
         self, variant: str, second: str | None = None, *, target: str | None = None
     ) -> None:
         super().__init__()
-        self._variants: tuple[str, ...] = (variant,) if second is None else (variant, second)
+        self._reading = LayersReading((variant,) if second is None else (variant, second))
         self._target = target
+        self._drawn: object = None
         self._page = Page()
         self._sort: str | None = None
         self._reverse = self._only = False
@@ -64,22 +65,21 @@ class LayersScreen(View[None]):
 
     # -- showing -----------------------------------------------------------------------------
 
-    @property
-    def _reading(self) -> LayersReading:
-        return LayersReading(self._variants)
-
     def ask_follower(self) -> None:
         self.dashboard.follow(None, reading=self._reading)
 
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
-        if snapshot.reading != self._reading:
+        page = snapshot.page_of(self._reading)
+        look = (page, self.size, self.app.theme)
+        if look == self._drawn:
             return
-        if isinstance(snapshot.page, Fault):
-            self._say(snapshot.page.words)
-        elif isinstance(snapshot.page, Page):
-            self._page = snapshot.page
+        if isinstance(page, Fault):
+            self._say(page.words)
+        elif isinstance(page, Page):
+            self._page = page
             self._draw()
+        self._drawn = look
 
     def _say(self, words: str) -> None:
         self.query_one(Sheet).display = not words
@@ -147,7 +147,7 @@ class LayersScreen(View[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in ("only_differing", "swap"):
-            return len(self._variants) > 1
+            return len(self._reading.variants) > 1
         if action == "difference":
             return bool(self._page.others)
         return super().check_action(action, parameters)
@@ -177,12 +177,12 @@ class LayersScreen(View[None]):
 
         def answered(key: str | None) -> None:
             if key is not None:
-                self._show_variants((self._variants[0], others[int(key)][0]))
+                self._show_variants((self._reading.variants[0], others[int(key)][0]))
 
         self.app.push_screen(Choice("Beside which variant?", options), answered)
 
     def _show_variants(self, variants: tuple[str, ...]) -> None:
-        self._variants, self._sort, self._reverse = variants, None, False
+        self._reading, self._sort, self._reverse = LayersReading(variants), None, False
         self.ask_follower()
 
     def action_only_differing(self) -> None:
@@ -190,10 +190,10 @@ class LayersScreen(View[None]):
         self._draw()
 
     def action_swap(self) -> None:
-        self._show_variants(self._variants[::-1])
+        self._show_variants(self._reading.variants[::-1])
 
     def action_back(self) -> None:
-        if len(self._variants) > 1:
-            self._show_variants(self._variants[:1])
+        if len(self._reading.variants) > 1:
+            self._show_variants(self._reading.variants[:1])
         else:
             self.dismiss()

@@ -16,7 +16,7 @@ from textual.widgets import DataTable
 from obstui.models import Base, Catalogue, Dependants, Variant, catalogue, registered
 from obstui.text import one_line
 from obstui.tui import formats
-from obstui.tui.follow import Fault
+from obstui.tui.follow import Fault, MadeReading
 from obstui.tui.screens.ask import Ask, Asked
 from obstui.tui.screens.choice import Choice
 from obstui.tui.screens.confirm import Confirm, Question
@@ -50,21 +50,17 @@ _WRITES = ("add", "import", "export", "delete")
 Entry = Base | Variant
 
 
-class CatalogueReading:
-    """Reads all models and walks their folders, in the follower's thread; again only where a job
-    was queued or has ended since, or a name was given."""
+class CatalogueReading(MadeReading[Catalogue]):
+    """Reads all models and walks their folders; also again once a name was given."""
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self._version: object = None
-        self._found = Catalogue((), ())
 
-    def __call__(self, reader: Reader) -> Catalogue:
-        version = (reader.made_version(), registered(self._paths))
-        if version != self._version:
-            self._found = catalogue(reader, self._paths)
-            self._version = version
-        return self._found
+    def version(self, reader: Reader) -> object:
+        return super().version(reader), registered(self._paths)
+
+    def read(self, reader: Reader) -> Catalogue:
+        return catalogue(reader, self._paths)
 
 
 class ModelsScreen(View[None]):
@@ -94,6 +90,7 @@ class ModelsScreen(View[None]):
 
     def __init__(self) -> None:
         super().__init__()
+        self._drawn: object = None
         self._entries: dict[str, Entry] = {}
         self._reading: CatalogueReading | None = None
 
@@ -112,15 +109,18 @@ class ModelsScreen(View[None]):
 
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
-        if snapshot.reading != self._reading or self._reading is None:
+        page = snapshot.page_of(self._reading)
+        look = (page, self.size, self.app.theme)
+        if look == self._drawn:
             return
-        if isinstance(snapshot.page, Fault):
+        if isinstance(page, Fault):
             self.query_one(Sheet).display = False
-            self.query_one("#models-nothing", Still).show(Text(snapshot.page.words, style("muted")))
-        elif isinstance(snapshot.page, Catalogue):
+            self.query_one("#models-nothing", Still).show(Text(page.words, style("muted")))
+        elif isinstance(page, Catalogue):
             self.query_one(Sheet).display = True
             self.query_one("#models-nothing", Still).show("")
-            self._draw(snapshot.page)
+            self._draw(page)
+        self._drawn = look
 
     def _draw(self, found: Catalogue) -> None:
         rows: dict[str, list[Text]] = {}
@@ -143,7 +143,7 @@ class ModelsScreen(View[None]):
 
     @on(Sheet.Chosen)
     def _row_chosen(self) -> None:
-        page = self.dashboard.snapshot.page
+        page = self.dashboard.snapshot.page_of(self._reading)
         self._draw_lines(page if isinstance(page, Catalogue) else None)
         self.refresh_bindings()
 

@@ -22,7 +22,8 @@ from obstui.tui.follow import Fault
 from obstui.tui.formats import duration, params, size, when
 from obstui.tui.screens.job_acts import JobActs
 from obstui.tui.theme import state_glyph, state_style, style
-from obstui.tui.widgets.still import Still, alike
+from obstui.tui.widgets.sheet import Head, Rows, cell
+from obstui.tui.widgets.still import Still
 
 if TYPE_CHECKING:
     from obstui.config import Paths
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from obstui.tui.follow import Snapshot
 
 SHOWN_JOBS = 200
-_COLUMNS = (("job", 6), ("state", 13), ("what", 16), ("why or result", 16))
-"""Heads and least widths; the last two share what else there is."""
-
 
 SIZES_FOR = 60.0
 """Seconds for which a folder's size is believed: to walk thousands of files takes long."""
@@ -77,79 +75,46 @@ class ReportScreen(JobActs[None]):
                 tooltip="The job under the cursor"),
         Binding("s", "seen", "Seen", id="report.seen",
                 tooltip="Count all this as read: the next report begins now"),
-        Binding("j", "move('cursor_down')", "Down", id="report.down", show=False,
-                tooltip="The job below"),
-        Binding("k", "move('cursor_up')", "Up", id="report.up", show=False,
-                tooltip="The job above"),
     ]  # fmt: skip
 
     def compose_body(self) -> ComposeResult:
         yield Still(id="heading")
-        yield DataTable(id="ended", cursor_type="row", cursor_foreground_priority="renderable")
+        yield Rows(id="ended")
         with VerticalScroll(id="rest", can_focus=False):
             yield Still(id="lines")
 
     def on_mount(self) -> None:
         self._away = Away(self.dashboard.clock())
 
-    def on_resize(self) -> None:
-        table = self._table
-        kept = sum(width + 2 * table.cell_padding for _, width in _COLUMNS) + 1  # 1: the scrollbar
-        more = max(0, self.size.width - kept)
-        shares = (0, 0, more // 3, more - more // 3)
-        row = table.cursor_row
-        table.clear(columns=True)
-        for (label, width), share in zip(_COLUMNS, shares, strict=True):
-            table.add_column(label, key=label, width=width + share)
-        if (found := self._report) is not None:
-            self._fill(ended(found))
-            table.move_cursor(row=row)
-
-    @property
-    def _table(self) -> DataTable[Text]:
-        return self.query_one("#ended", DataTable)
-
     def ask_follower(self) -> None:
         self.dashboard.follow(None, reading=self._away.read)
 
     @property
     def _report(self) -> Report | None:
-        page = self.dashboard.snapshot.page
+        page = self.dashboard.snapshot.page_of(self._away.read)
         return page if isinstance(page, Report) else None
 
     @property
     def selected_job(self) -> JobView | None:
-        found, row = self._report, self._table.cursor_row
+        found, chosen = self._report, self.query_one(Rows).chosen
         jobs = ended(found) if found is not None else []
-        return jobs[row] if 0 <= row < len(jobs) else None
+        return next((job for job in jobs if str(job.id) == chosen), None)
 
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
-        page, found = snapshot.page, self._report
+        page, found = snapshot.page_of(self._away.read), self._report
         if isinstance(page, Fault):
             self.query_one("#lines", Still).show(Text(page.words, style("bad")))
         if found is None:
             return
         self.dashboard.report_read_at = None if self._away.unread else self._away.now
         self.query_one("#heading", Still).show(heading(found, self._away.first))
-        self._fill(ended(found))
+        jobs, table = ended(found), self.query_one(Rows)
+        table.display = bool(jobs)
+        table.show(heads(self.size.width), {str(job.id): _cells(job) for job in jobs})
         self._describe()
 
-    def _fill(self, jobs: list[JobView]) -> None:
-        """One row for each job; only cells that differ are written."""
-        table = self._table
-        table.display = bool(jobs)
-        wanted = [str(job.id) for job in jobs]
-        if [str(key.value) for key in table.rows] != wanted:
-            table.clear()
-            for name in wanted:
-                table.add_row(*(Text() for _ in table.columns), key=name)
-        for job in jobs:
-            for column, cell in zip(table.columns, _cells(job), strict=True):
-                if not alike(table.get_cell(str(job.id), column), cell):
-                    table.update_cell(str(job.id), column, cell)
-
-    @on(DataTable.RowHighlighted)
+    @on(Rows.Chosen)
     def _describe(self) -> None:
         """What the table has no room for, and the figures of the whole."""
         found, job = self._report, self.selected_job
@@ -163,9 +128,6 @@ class ReportScreen(JobActs[None]):
         if action == "seen" and self.dashboard.readonly:
             return False
         return super().check_action(action, parameters) if self.is_mounted else False
-
-    async def action_move(self, action: str) -> None:
-        await self._table.run_action(action)
 
     @on(DataTable.RowSelected)
     def action_open_job(self) -> None:
@@ -218,6 +180,15 @@ def ended(found: Report) -> list[JobView]:
     """What needs a person first, then the newest first."""
     jobs = [*reversed(found.failed), *reversed(found.other), *reversed(found.succeeded)]
     return jobs[:SHOWN_JOBS]
+
+
+def heads(width: int) -> list[Head]:
+    """What ended is told in `width` cells: "what" gets a third of those that the rest leaves."""
+    room = max(32, width - 6 - 13 - 4 * 2 - 1)  # the air around columns, the scrollbar
+    what = 16 + (room - 32) // 3
+    return [Head("job", "job", 6), Head("state", "state", 13, right=False),
+            Head("what", "what", what, right=False),
+            Head("why", "why or result", room - what, right=False)]  # fmt: skip
 
 
 def heading(found: Report, first: bool) -> Text:
@@ -278,13 +249,10 @@ def _line(label: str, words: str, look: str = "text") -> Text:
     return Text.assemble((f"{label:9}", style("muted")), (words, style(look)))
 
 
-def _cells(job: JobView) -> tuple[Text, Text, Text, Text]:
-    name = one_line(job.name or job.kind, limit=80)
-    why = one_line(wording.outcome(job), limit=300)
-    look = state_style(job.state)
+def _cells(job: JobView) -> tuple[Text, ...]:
     return (
-        Text(str(job.id), style("muted"), justify="right"),
-        Text(f"{state_glyph(job.state)} {job.state}", look, no_wrap=True),
-        Text(name, style("text"), no_wrap=True, overflow="ellipsis"),
-        Text(why, style("text"), no_wrap=True, overflow="ellipsis"),
+        cell(str(job.id), "muted"),
+        Text(f"{state_glyph(job.state)} {job.state}", state_style(job.state), no_wrap=True),
+        cell(one_line(job.name or job.kind, limit=80), right=False),
+        cell(one_line(wording.outcome(job), limit=300), right=False),
     )

@@ -60,7 +60,7 @@ class SweepsScreen(View[None]):
         Binding("x", "axis('x')", "Cost", id="sweeps.x",
                 tooltip="The next cost as the chart's width and the front's"),
         Binding("f", "filter", "Filter", id="sweeps.filter",
-                tooltip="Only one base model, or what one sweep made"),
+                tooltip="Only one base model, or what one sweep or job made"),
         Binding("space", "mark", "Mark", id="sweeps.mark", show=False,
                 tooltip="Mark the model for the export or the difference"),
         Binding("d", "difference", "Difference", id="sweeps.difference", show=False,
@@ -76,6 +76,7 @@ class SweepsScreen(View[None]):
     def __init__(self) -> None:
         super().__init__()
         self._reading = BoardReading()
+        self._drawn: object = None
         self._board = Board()
         self._read = False
         self._filter = Filter()
@@ -101,13 +102,17 @@ class SweepsScreen(View[None]):
 
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
-        if isinstance(snapshot.page, Fault):
-            self._say_nothing(snapshot.page.words)
-        elif isinstance(snapshot.page, Board) and snapshot.reading is self._reading:
-            self._board, self._read = snapshot.page, True
+        page = snapshot.page_of(self._reading)
+        look = (page, self.size, self.app.theme)
+        if look == self._drawn:
+            return
+        if isinstance(page, Fault):
+            self._say_nothing(page.words)
+        elif isinstance(page, Board):
+            self._board, self._read = page, True
             self._marks &= {key_of(row) for row in self._board.rows}
-        if self._read:
             self._draw()
+        self._drawn = look
 
     def _say_nothing(self, words: str) -> None:
         self.query_one(Sheet).display = self.query_one(Chart).display = not words
@@ -115,7 +120,7 @@ class SweepsScreen(View[None]):
 
     def _draw(self) -> None:
         rows = self._filter.of(self._board.rows)
-        if not rows and isinstance(self.dashboard.snapshot.page, Board):
+        if not rows and self._read:
             self._say_nothing("No model was made or measured yet: prune, compare and bench do.")
             return
         self._say_nothing("")
@@ -166,22 +171,13 @@ class SweepsScreen(View[None]):
         line = Text(no_wrap=True, overflow="ellipsis")
         variants = sum(not row.dense for row in self._rows.values())
         line.append(f"{variants:,} variant{'' if variants == 1 else 's'}", style("text"))
-        line.append(f" {self._filter_words()}", style("muted"))
+        line.append(f" of {self._filter.words}", style("muted"))
         if self._sort is not None:
             line.append(f"  by {board.COLUMNS[self._sort].head.label}", style("muted"))
         if self._marks:
             line.append(f"  {len(self._marks):,} marked", style("warn"))
         line.append_text(self.query_one(Sheet).hint())
         return line
-
-    def _filter_words(self) -> str:
-        if self._filter.base is not None:
-            return f"of {one_line(self._filter.base, limit=60)}"
-        if self._filter.sweep is not None:
-            names = dict(self._board.sweeps)
-            name = one_line(names.get(self._filter.sweep, ""), limit=60)
-            return f"of the sweep {name}" if name else f"of sweep {self._filter.sweep}"
-        return "of all jobs"
 
     @property
     def _chosen(self) -> Measured | None:
@@ -228,22 +224,14 @@ class SweepsScreen(View[None]):
         self._draw()
 
     def action_filter(self) -> None:
-        bases = dict.fromkeys(row.base for row in self._board.rows)
-        options = [
-            ("all", "all models"),
-            *((f"base{place}", one_line(base, limit=50)) for place, base in enumerate(bases)),
-            *((f"sweep{number}", f"sweep {number} {one_line(name, limit=40)}")
-              for number, name in self._board.sweeps),
-        ]  # fmt: skip
-        filters = [Filter(), *(Filter(base=base) for base in bases),
-                   *(Filter(sweep=number) for number, _ in self._board.sweeps)]  # fmt: skip
-        meant = dict(zip((key for key, _ in options), filters, strict=True))
+        filters = board.filters(self._board)
 
         def answered(key: str | None) -> None:
             if key is not None:
-                self._filter = meant[key]
+                self._filter = filters[int(key)]
                 self._draw()
 
+        options = [(str(place), each.words) for place, each in enumerate(filters)]
         self.app.push_screen(Choice("Show", options), answered)
 
     def action_mark(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
@@ -22,12 +23,21 @@ from obstui.tui.screens.view import View
 from obstui.tui.theme import style
 from obstui.tui.widgets.bars import progress_bar
 from obstui.tui.widgets.device_lines import Device, device_lines, devices, read_users
-from obstui.tui.widgets.still import Still, alike
+from obstui.tui.widgets.sheet import Head, Rows, cell
+from obstui.tui.widgets.still import Still
 from obstui.tui.writer import sentence
 
 if TYPE_CHECKING:
     from obstui.config import Paths
     from obstui.tui.follow import Snapshot
+
+_HEADS = (
+    Head("device", "device", 24, right=False),
+    Head("state", "state", 12, right=False),
+    Head("memory", "memory", 13, right=False),
+    Head("job", "job", 8, right=False),
+)
+"""The last one takes what else there is."""
 
 
 class WorkersScreen(View[None]):
@@ -46,26 +56,13 @@ class WorkersScreen(View[None]):
                 tooltip="The workers put their jobs back at the next boundary, and end"),
         Binding("enter,o", "open_job", "Open job", id="workers.open",
                 tooltip="The job that this device works on"),
-        Binding("j", "move('cursor_down')", "Down", id="workers.down", show=False,
-                tooltip="The device below"),
-        Binding("k", "move('cursor_up')", "Up", id="workers.up", show=False,
-                tooltip="The device above"),
     ]  # fmt: skip
 
     def compose_body(self) -> ComposeResult:
-        yield DataTable(id="devices", cursor_type="row", cursor_foreground_priority="renderable")
+        yield Rows(id="devices")
         yield Still(id="nobody")
         with VerticalScroll(id="about", can_focus=False):
             yield Still(id="device")
-
-    def on_mount(self) -> None:
-        table = self._table
-        for label, width in (("device", 24), ("state", 12), ("job", 20), ("memory", 13)):
-            table.add_column(label, key=label, width=width)
-
-    @property
-    def _table(self) -> DataTable[Text]:
-        return self.query_one("#devices", DataTable)
 
     def ask_follower(self) -> None:
         self.dashboard.follow(None, reading=read_users)
@@ -77,15 +74,19 @@ class WorkersScreen(View[None]):
     @property
     def chosen(self) -> Device | None:
         """The device under the cursor."""
-        if not self.is_mounted:
-            return None
-        found, row = self._devices, self._table.cursor_row
-        return found[row] if 0 <= row < len(found) else None
+        tables = self.query(Rows)  # empty while the screen comes and goes
+        key = tables.first().chosen if tables else None
+        return next((device for device in self._devices if device.id == key), None)
 
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
         found = devices(snapshot)
-        self._fill(found, snapshot)
+        table = self.query_one(Rows)
+        table.display = bool(found)
+        *fixed, job = _HEADS
+        left = self.size.width - sum(head.width + 2 for head in fixed) - 3  # air, the scrollbar
+        heads = (*fixed, replace(job, width=max(job.width, left)))
+        table.show(heads, {device.id: _cells(device, snapshot) for device in found})
         self.query_one("#nobody", Still).show(
             Text("No worker has run here yet.", style("muted"))
             if snapshot.read and not found and not snapshot.fault else ""
@@ -93,26 +94,12 @@ class WorkersScreen(View[None]):
         self._describe()
         self.refresh_bindings()
 
-    def _fill(self, found: list[Device], snapshot: Snapshot) -> None:
-        """One row for each device; only cells that differ are written."""
-        table = self._table
-        table.display = bool(found)
-        wanted = [device.id for device in found]
-        if [str(key.value) for key in table.rows] != wanted:
-            table.clear()
-            for name in wanted:
-                table.add_row(*(Text() for _ in table.columns), key=name)
-        for device in found:
-            for column, cell in zip(table.columns, _cells(device, snapshot), strict=True):
-                if not alike(table.get_cell(device.id, column), cell):
-                    table.update_cell(device.id, column, cell)
-
-    @on(DataTable.RowHighlighted)
+    @on(Rows.Chosen)
     def _describe(self) -> None:
         device, app = self.chosen, self.dashboard
         lines = Text()
         if device is not None:
-            page = app.snapshot.page if app.snapshot.reading is read_users else ()
+            page = app.snapshot.page_of(read_users)
             users = page if isinstance(page, tuple) else ()
             width = max(40, self.size.width - 4)
             lines = Text("\n").join(
@@ -136,9 +123,6 @@ class WorkersScreen(View[None]):
             wanted = device and (device.stop if action == "lift" else device.job_id)
             return wanted is not None or None
         return super().check_action(action, parameters)
-
-    async def action_move(self, action: str) -> None:
-        await self._table.run_action(action)
 
     @on(DataTable.RowSelected)
     def action_open_job(self) -> None:
@@ -207,15 +191,14 @@ def _stop(paths: Paths) -> object:
 
 
 def _cells(device: Device, snapshot: Snapshot) -> tuple[Text, Text, Text, Text]:
-    name = Text(device.name, style("text" if device.alive else "muted"), no_wrap=True)
     job = snapshot.job(device.job_id)
-    title = f"{device.job_id} {one_line(snapshot.title(job), limit=60)}" if job else ""
+    title = f"{device.job_id} {one_line(snapshot.title(job), limit=200)}" if job else ""
     glyph, words, look = device.state
     return (
-        name,
+        cell(device.name, "text" if device.alive else "muted", right=False),
         Text(f"{glyph} {words}", style(look)),
-        Text(title or str(device.job_id or ""), style("text"), no_wrap=True),
         _memory(device.reading),
+        cell(title or str(device.job_id or ""), right=False),
     )
 
 

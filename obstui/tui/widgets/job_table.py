@@ -23,6 +23,7 @@ from obstui.tui.widgets.job_columns import (
     id_of,
     row_of,
 )
+from obstui.tui.widgets.sheet import arrowed
 from obstui.tui.widgets.still import alike
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class JobTable(DataTable[Text]):
             self.chosen_columns,
             id_width=max(5, len(str(max(ids, default=0))) + 1),
         )
-        heads = [self._head(column, snapshot) for column, _ in wanted]
+        heads = [self._head(column, width, snapshot) for column, width in wanted]
         if (wanted, heads) == (self._columns, self._heads):
             return
         self._columns, self._heads = wanted, heads
@@ -147,12 +148,12 @@ class JobTable(DataTable[Text]):
                 if column.key in self.chosen_columns and column.key not in shown]  # fmt: skip
 
     @staticmethod
-    def _head(column: Column, snapshot: Snapshot) -> str:
+    def _head(column: Column, width: int, snapshot: Snapshot) -> str:
         listing = snapshot.found.listing if snapshot.found is not None else None
         if listing is None or _SORTED_BY.get(listing.sort) != column.key:
             return column.label
         falling = (listing.sort in ("finished", "time")) != listing.reverse
-        return f"{column.label} {'↓' if falling else '↑'}"
+        return arrowed(column.label, width, falling=falling)
 
     def _update_cells(self, wanted: dict[str, tuple[Row, list[Text]]]) -> None:
         for key, row in wanted.items():

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
+from obstui.measured import Reseed, reseed_of
 from obstui.text import one_line
 from obstui.tui import formats
 from obstui.tui.theme import style
@@ -65,30 +66,37 @@ def variants_text(result: Mapping[str, Any], width: int) -> Text:
 
 
 _MODEL_HEADS: tuple[str, ...] = (
-    "model", "sparsity", "SSIM", "PSNR", "s/image", "params", "vs dense", "attributes",
+    "model", "sparsity", "SSIM", "PSNR", "s/image", "params", "vs dense", "CLIP", "attributes",
     "latent dist", "in memory", "method",
 )  # fmt: skip
+_SELDOM = {"CLIP": "clip", "attributes": "attributes"}
+"""Columns that show only where somebody measured them, and what they show."""
 
 
 @in_its_place
-def models_text(models: Sequence[Mapping[str, Any]], width: int) -> Text:
-    """One line for each model of a comparison, the best variant of each column marked."""
+def models_text(
+    models: Sequence[Mapping[str, Any]], width: int, reseed: Reseed | None = None
+) -> Text:
+    """One line for each model of a comparison, the best variant of each column marked; below them,
+    for scale, what another seed of the dense model does."""
     variants = [m for m in models if m.get("ssim") is not None]
     best = {
-        "latency": min((m["latency"] for m in variants), default=None),
-        "psnr": max((m["psnr"] for m in variants if m.get("psnr") is not None), default=None),
-        "ssim": max((m["ssim"] for m in variants), default=None),
+        key: pick(known)
+        for key, pick in (("latency", min), ("psnr", max), ("ssim", max), ("clip", max))
+        if (known := [m[key] for m in variants if m.get(key) is not None])
     }
     dense = next((m for m in models if m.get("model") == "dense"), None)
-    rows: list[tuple[Cell, ...]] = [
-        _model_row(m, dense, best if len(variants) > 1 else {}) for m in models
+    rows = [_model_row(m, dense, best if len(variants) > 1 else {}) for m in models]
+    keep = [
+        place
+        for place, head in enumerate(_MODEL_HEADS)
+        if head not in _SELDOM or any(m.get(_SELDOM[head]) is not None for m in models)
     ]
-    heads = _MODEL_HEADS
-    if all(m.get("attributes") is None for m in models):
-        keep = [i for i, head in enumerate(heads) if head != "attributes"]
-        heads = tuple(heads[i] for i in keep)
-        rows = [tuple(row[i] for i in keep) for row in rows]
-    return aligned(heads, rows, width)
+    heads = [_MODEL_HEADS[place] for place in keep]
+    text = aligned(heads, [[row[place] for place in keep] for row in rows], width)
+    if reseed is not None:
+        text.append(f"\nanother seed: {reseed.words}", style("muted"))
+    return text
 
 
 def _model_row(
@@ -108,6 +116,7 @@ def _model_row(
         scored("latency", ".2f"),
         (formats.params(int(m["params"])), "text"),
         (formats.change(m["params"], dense["params"] if dense else 0) or "–", "text"),
+        scored("clip", ".1f"),
         (f"{attributes * 100:.0f} %" if attributes is not None else "–", "text"),
         (f"{distance:.1e}" if (distance := m.get("latent_distance")) is not None else "–", "text"),
         (formats.size(m["size_bytes"]) if m.get("size_bytes") else "–", "text"),
@@ -172,7 +181,7 @@ def result_text(job_kind: str, result: Mapping[str, Any] | None, width: int) -> 
     if job_kind in ("prune", "import"):
         return variants_text(result, width)
     if job_kind == "compare":
-        return models_text(result.get("models") or (), width)
+        return models_text(result.get("models") or (), width, reseed_of(result))
     if job_kind == "bench":
         return latency_text(result.get("latency") or (), width)
     if job_kind == "export":

@@ -1,9 +1,9 @@
-"""A table of whole columns: those that do not fit are a key press away."""
+"""Tables of rows by key; the columns that do not fit into a sheet are a key press away."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from rich.text import Text
@@ -28,18 +28,27 @@ class Head:
     width: int
     right: bool = True
 
+    def sorted(self, *, falling: bool) -> Head:
+        """The head of the column that the rows are sorted by."""
+        return replace(self, label=arrowed(self.label, self.width, falling=falling))
 
-class Sheet(DataTable[Text], inherit_bindings=False):
-    """Rows by key. The first `kept` columns always show; of the others as many as fit, in their
-    order, from the one that the person has moved to. Columns are never cut and never change width;
-    only cells that differ are drawn again; the selection follows the row's key. Enter is left to
-    the screen, which knows what it does."""
+
+def arrowed(label: str, width: int, *, falling: bool) -> str:
+    """The label of the column that rows are sorted by; what fills its `width` cells gives way."""
+    arrow = "↓" if falling else "↑"
+    words = f"{label} {arrow}"
+    return words if len(words) <= width else f"{label[: width - 1]}{arrow}"
+
+
+class Rows(DataTable[Text], inherit_bindings=False):
+    """Rows by key: only cells that differ are drawn again, and the selection follows the row's key.
+    Enter is left to the screen, which knows what it does."""
 
     DEFAULT_CSS = """
-    Sheet { height: 1fr; scrollbar-size-vertical: 1; overflow-x: hidden; background: $background; }
-    Sheet:focus { background-tint: $background 0%; }
-    Sheet > .datatable--header { background: $background; color: $text-muted; text-style: none; }
-    Sheet > .datatable--cursor { text-style: $block-cursor-text-style; }
+    Rows { scrollbar-size-vertical: 1; overflow-x: hidden; background: $background; }
+    Rows:focus { background-tint: $background 0%; }
+    Rows > .datatable--header { background: $background; color: $text-muted; text-style: none; }
+    Rows > .datatable--cursor { text-style: $block-cursor-text-style; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,j", "cursor_down", "Down", id="sheet.down", show=False,
@@ -53,14 +62,10 @@ class Sheet(DataTable[Text], inherit_bindings=False):
                 tooltip="The first row"),
         Binding("end,G", "scroll_bottom", "Last", id="sheet.last", show=False,
                 tooltip="The last row"),
-        Binding("right,l", "cursor_right", "More columns", id="sheet.right", show=False,
-                tooltip="The columns further right"),
-        Binding("left,h", "cursor_left", "Columns before", id="sheet.left", show=False,
-                tooltip="The columns further left"),
     ]  # fmt: skip
 
     class Chosen(Message):
-        """The person moved to another row (None: there is none), or to other columns."""
+        """Another row is chosen (None: there is none), or other columns show."""
 
         def __init__(self, key: str | None) -> None:
             super().__init__()
@@ -73,10 +78,9 @@ class Sheet(DataTable[Text], inherit_bindings=False):
             super().__init__()
             self.key = key
 
-    def __init__(self, *, id: str, kept: int = 1) -> None:  # noqa: A002
+    def __init__(self, *, id: str) -> None:  # noqa: A002
         super().__init__(id=id, cursor_type="row", cell_padding=_PADDING // 2,
                          cursor_foreground_priority="renderable")  # fmt: skip
-        self._kept, self._first = kept, 0
         self._heads: tuple[Head, ...] = ()
         self._cells: dict[str, tuple[Text, ...]] = {}
         self._laid: list[Head] = []
@@ -88,43 +92,21 @@ class Sheet(DataTable[Text], inherit_bindings=False):
         """The selected row."""
         return self._chosen
 
-    @property
-    def hidden(self) -> tuple[int, int]:
-        """How many columns lie to the left and to the right of those that show."""
-        shown = len(self._visible()) - self._kept
-        return self._first, max(0, len(self._heads) - self._kept - self._first - shown)
-
     def choose(self, key: str) -> None:
         """Select this row, now or as soon as it is drawn."""
         self._choose(key)
         if self._drawn:
             self._keep_selection()
 
-    def hint(self) -> Text:
-        """Where there are more columns; empty where all show."""
-        before, after = self.hidden
-        words = f"  ← {before}" if before else ""
-        words += f"  → {after}" if after else ""
-        return Text(f"{words} more columns" if words else "", style("accent"))
-
     def show(self, heads: Sequence[Head], rows: Mapping[str, Sequence[Text]]) -> None:
         """Draw what is new: `rows` in their order, a cell for each head."""
         self._heads = tuple(heads)
         self._cells = {key: tuple(cells) for key, cells in rows.items()}
-        self._first = max(0, min(self._first, len(heads) - self._kept - 1))
         self._draw()
 
     def _visible(self) -> list[int]:
         """The columns that show, by their place among all."""
-        room = self.scrollable_content_region.width
-        kept = list(range(min(self._kept, len(self._heads))))
-        room -= sum(self._heads[place].width + _PADDING for place in kept)
-        for place in range(self._kept + self._first, len(self._heads)):
-            room -= self._heads[place].width + _PADDING
-            if room < 0:
-                break
-            kept.append(place)
-        return kept
+        return list(range(len(self._heads)))
 
     def _draw(self) -> None:
         if not self.size.width or not self._heads:
@@ -183,6 +165,57 @@ class Sheet(DataTable[Text], inherit_bindings=False):
         event.stop()
         self.post_message(self.HeadClicked(str(event.column_key.value)))
 
+    def on_resize(self, event: events.Resize) -> None:
+        if self._heads:
+            self._draw()
+            self.post_message(self.Chosen(self._chosen))
+
+
+class Sheet(Rows):
+    """The first `kept` columns always show; of the others as many as fit, in their order, from the
+    one that the person has moved to. Columns are never cut and never change width."""
+
+    DEFAULT_CSS = "Sheet { height: 1fr; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("right,l", "cursor_right", "More columns", id="sheet.right", show=False,
+                tooltip="The columns further right"),
+        Binding("left,h", "cursor_left", "Columns before", id="sheet.left", show=False,
+                tooltip="The columns further left"),
+    ]  # fmt: skip
+
+    def __init__(self, *, id: str, kept: int = 1) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._kept, self._first = kept, 0
+
+    @property
+    def hidden(self) -> tuple[int, int]:
+        """How many columns lie to the left and to the right of those that show."""
+        shown = len(self._visible()) - self._kept
+        return self._first, max(0, len(self._heads) - self._kept - self._first - shown)
+
+    def hint(self) -> Text:
+        """Where there are more columns; empty where all show."""
+        before, after = self.hidden
+        words = f"  ← {before}" if before else ""
+        words += f"  → {after}" if after else ""
+        return Text(f"{words} more columns" if words else "", style("accent"))
+
+    def show(self, heads: Sequence[Head], rows: Mapping[str, Sequence[Text]]) -> None:
+        self._first = max(0, min(self._first, len(heads) - self._kept - 1))
+        super().show(heads, rows)
+
+    def _visible(self) -> list[int]:
+        """The columns that show, by their place among all."""
+        room = self.scrollable_content_region.width
+        kept = list(range(min(self._kept, len(self._heads))))
+        room -= sum(self._heads[place].width + _PADDING for place in kept)
+        for place in range(self._kept + self._first, len(self._heads)):
+            room -= self._heads[place].width + _PADDING
+            if room < 0:
+                break
+            kept.append(place)
+        return kept
+
     def action_cursor_right(self) -> None:
         if self.hidden[1]:
             self._move(1)
@@ -195,10 +228,6 @@ class Sheet(DataTable[Text], inherit_bindings=False):
         self._first += step
         self._draw()
         self.post_message(self.Chosen(self._chosen))
-
-    def on_resize(self, event: events.Resize) -> None:
-        """As many columns as fit the new width."""
-        self._draw()
 
 
 def cell(words: str, look: str = "text", *, right: bool = True) -> Text:
