@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,9 +11,12 @@ from obstui.cli.output import say
 from obstui.config import THEMES, Paths
 from obstui.errors import Problem
 
+if TYPE_CHECKING:
+    from obstui.tui.snapshot import Need
+
 
 class NoSuchScreen(Problem):
-    """There is no such place, or no such job."""
+    """There is no such place, no such job, or nothing on it to be drawn."""
 
     exit_code = 3
 
@@ -50,30 +54,34 @@ def _size(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
     help="In characters.",
 )
 @click.option("--theme", type=click.Choice(THEMES), default="dark", help="Its colours.")
+@click.option("--job", type=int, metavar="ID", help="Of which job; else of the newest that has it.")
 @click.pass_obj
-def snapshot(paths: Paths, screen: str, file: Path, size: tuple[int, int], theme: str) -> None:
+def snapshot(
+    paths: Paths, screen: str, file: Path, size: tuple[int, int], theme: str, job: int | None
+) -> None:
     """Write a picture of a screen of the dashboard.
 
-    SCREEN is one of its places (queue, gallery, sweeps, models, workers, report) or the number of a
-    job. Nothing is changed and no worker is started.
+    SCREEN is one of its places (queue, gallery, sweeps, models, workers, report), the form, the
+    help, the palette, something of a job (job, log, settings, targets, layers, picture, ab), or
+    just the number of a job. Nothing is changed and no worker is started.
     """
     import asyncio
 
-    from obstui.tui.places import PLACES
-    from obstui.tui.snapshot import svg
+    from obstui.tui.snapshot import SCREENS, svg
 
-    job = int(screen) if screen.isdecimal() else None
-    places = [place.name for place in PLACES]
-    if job is None and screen not in places:
-        raise NoSuchScreen(
-            f"There is no screen {screen}: name one of {', '.join(places)}, or a job by its number."
-        )
-    if job is not None:
-        _check_job(paths, job)
-    place = None if job is not None else screen
-    picture = asyncio.run(
-        svg(paths, size=size, watch=job, opened=job is not None, place=place, theme=theme)
-    )
+    if screen.isdecimal():
+        if job is not None:
+            raise click.UsageError(f"{screen} is a job already: leave --job out.")
+        screen, job = "job", int(screen)
+    if screen not in SCREENS:
+        names = ", ".join(SCREENS)
+        raise NoSuchScreen(f"There is no screen {screen}: name one of {names}, or a job's number.")
+    way = SCREENS[screen]
+    if way.needs is not None:
+        job = _job_with(paths, way.needs, job)
+    elif job is not None:
+        raise click.UsageError(f"{screen} is no screen of one job: leave --job out.")
+    picture = asyncio.run(svg(paths, way, job=job, size=size, theme=theme))
     try:
         file.write_text(picture, encoding="utf-8")
     except OSError as err:
@@ -81,9 +89,20 @@ def snapshot(paths: Paths, screen: str, file: Path, size: tuple[int, int], theme
     say(f"The picture is in {file}.")
 
 
-def _check_job(paths: Paths, job: int) -> None:
+def _job_with(paths: Paths, need: Need, job: int | None) -> int:
+    """This job, or the newest that has what is needed. Raises NoSuchScreen."""
     from obstui.store import Reader
+    from obstui.tui.snapshot import newest_with
 
     with Reader.open(paths) as reader:
-        if reader.job(job) is None:
+        if job is None:
+            found = newest_with(reader, need)
+            if found is None:
+                raise NoSuchScreen(f"Nothing to draw: there is no job with {need.words} yet.")
+            return found
+        view = reader.job(job)
+        if view is None:
             raise NoSuchScreen(f"There is no job {job}: obstui ls shows which there are.")
+        if not need.has(reader, view):
+            raise NoSuchScreen(f"Nothing to draw: job {job} is without {need.words}.")
+        return job

@@ -3,55 +3,120 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.widget import Widget
+
+from obstui.tui.places import PLACES
 
 if TYPE_CHECKING:
     from textual.pilot import Pilot
 
     from obstui.config import Paths
+    from obstui.store import JobView, Reader
     from obstui.tui.app import Dashboard
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a job must have for a screen of it to show something, in words too."""
+
+    words: str
+    has: Callable[[Reader, JobView], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a screen is reached: by `keys`, from a place or, where there is a `needs`, from the
+    screen of a job that has what it says."""
+
+    keys: tuple[str, ...] = ()
+    place: str = "queue"
+    needs: Need | None = None
+
+
+def _found_targets(reader: Reader, job: JobView) -> bool:
+    return bool(reader.events(job.id, kinds=("targets_found",), limit=1))
+
+
+def _has_pictures(reader: Reader, job: JobView) -> bool:
+    from obstui.store import ImageFilter
+
+    return bool(reader.images(ImageFilter(job=job.id), limit=1))
+
+
+_ANY = Need("settings", lambda reader, job: True)
+_LOG = Need("a log", lambda reader, job: job.attempt > 0)
+_TARGETS = Need("targets", _found_targets)
+_VARIANTS = Need(
+    "variants of its own pruning",
+    lambda reader, job: bool((job.result or {}).get("variants")) and _found_targets(reader, job),
+)
+_PICTURES = Need("pictures", _has_pictures)
+_COMPARED = Need(
+    "a comparison's pictures",
+    lambda reader, job: job.kind == "compare" and _has_pictures(reader, job),
+)
+
+SCREENS: Mapping[str, Way] = {
+    **{place.name: Way(place=place.name) for place in PLACES},
+    "form": Way(("n",)),
+    "help": Way(("question_mark",)),
+    "palette": Way(("colon",)),
+    "job": Way(needs=_ANY),
+    "settings": Way(("S",), needs=_ANY),
+    "log": Way(("L",), needs=_LOG),
+    "targets": Way(("A",), needs=_TARGETS),
+    "layers": Way(("enter",), needs=_VARIANTS),
+    "picture": Way(("enter",), needs=_PICTURES),
+    "ab": Way(("b",), needs=_COMPARED),
+}
+
+
+def newest_with(reader: Reader, need: Need) -> int | None:
+    """The newest job that has it."""
+    jobs = reader.jobs(limit=1_000_000)
+    return next((job.id for job in jobs if need.has(reader, job)), None)
 
 
 async def svg(
     paths: Paths,
+    way: Way,
     *,
+    job: int | None = None,
     size: tuple[int, int] = (120, 36),
-    watch: int | None = None,
-    opened: bool = False,
-    place: str | None = None,
     theme: str = "",
-    steer: Callable[[Pilot[None]], Awaitable[Any]] | None = None,
     clock: Callable[[], float] = time.time,
 ) -> str:
-    """The queue (or, `opened`, the screen of job `watch`; or another `place`) at `size` cells, in
-    a theme. Starts no worker and remembers nothing.
-
-    `steer` may press keys before the picture is taken.
-    """
+    """The screen that a way leads to, from `job` if it begins at one, at `size` cells, in a theme.
+    Starts no worker and remembers nothing."""
     from obstui.tui.app import Dashboard
     from obstui.tui.appearance import Appearance
     from obstui.tui.remembered import Remembered
 
     looks = Appearance(theme=theme)
-    app = Dashboard(paths, watch=watch, clock=clock, start_worker=None, appearance=looks)
+    app = Dashboard(paths, watch=job, clock=clock, start_worker=None, appearance=looks)
     app.remembered = Remembered(None)
     async with app.run_test(size=size, notifications=False) as pilot:
-        await settled(app, pilot)
-        if opened and watch is not None:
-            app.open_job(watch)
-            await settled(app, pilot)
-        if place is not None:
-            await app.action_go(place)
-            await settled(app, pilot)
-        if steer is not None:
-            await steer(pilot)
-            await settled(app, pilot)
+        await reach(app, pilot, way, job)
         picture = app.export_screenshot(simplify=True)
     # Not every renderer knows the stylesheet's white-space.
     return picture.replace("<svg ", '<svg xml:space="preserve" ', 1)
+
+
+async def reach(app: Dashboard, pilot: Pilot[None], way: Way, job: int | None) -> None:
+    """Go the way, from where the dashboard begins, and wait until all is drawn."""
+    await settled(app, pilot)
+    if way.needs is not None and job is not None:
+        app.open_job(job)
+    else:
+        await app.action_go(way.place)
+    await settled(app, pilot)
+    for key in way.keys:
+        await pilot.press(key)
+        await settled(app, pilot)
 
 
 async def settled(app: Dashboard, pilot: Pilot[None]) -> None:

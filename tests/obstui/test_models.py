@@ -1,4 +1,5 @@
-"""The door for checkpoints, with the real worker, child, demo model and files."""
+"""The door for checkpoints, with the real engine, demo model and files, and with the real worker
+and child where a job fails, paints or is timed."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ DENSE_ROWS = 64
 
 @dataclass(frozen=True)
 class Night:
-    """What one run of the worker left behind: job 1 prunes, 2 exports a pickle, 3 imports it with
+    """What one night left behind: job 1 prunes, 2 exports a pickle, 3 imports it with
     its base, 4 imports a hostile one, 5 paints with what 3 made, 6 times what 1 made."""
 
     paths: Paths
@@ -63,6 +64,23 @@ class Payload:
         return os.system, (self.command,)
 
 
+def here(store: Store) -> None:
+    """The next job, carried out in this process: each child of a worker imports for eight seconds
+    first, and these three cannot share one."""
+    claim = store.claim("w-1", "cpu")
+    assert claim is not None
+    assert store.started(claim, os.getpid(), 1)
+    folders = [store.paths.output(claim.ulid), store.paths.work(claim.ulid)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    order = Order(
+        job=claim.job_id, ulid=claim.ulid, attempt=1, spec=claim.spec, variants=claim.variants,
+        output=str(folders[0]), work=str(folders[1]), hessians=str(store.paths.hessians), log="",
+    )  # fmt: skip
+    result = runs.Runner().run(order, lambda: False, lambda event: None)
+    assert store.finish(claim, "succeeded", result=result)
+
+
 @pytest.fixture(scope="module")
 def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     home, out = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("out")
@@ -81,6 +99,8 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
         for number, spec in enumerate(specs, 1):
             after = ("2",) if number == 3 else ()
             store.enqueue(spec, options=JobOptions(after=after))
+        for _ in range(3):
+            here(store)
     subprocess.run(
         [sys.executable, "-m", "obstui", "worker", "run", "--exit-when-idle"],
         env={**os.environ, "OBSTUI_HOME": str(home)},

@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from textual.widgets import ContentSwitcher
 
 from obstui.config import Paths
 from obstui.tui.follow import Fault
 from obstui.tui.places import PLACES
+from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_store
@@ -39,6 +41,9 @@ BROKEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+BROKEN_JOB = 2
+
+
 def finished(paths: Paths, spec: dict[str, Any], result: dict[str, Any]) -> tui_store.Scene:
     scene = tui_store.Scene(paths.home)
     tui_store.prune_finished(scene)
@@ -55,9 +60,14 @@ async def test_a_broken_result_breaks_no_place(paths: Paths, what: str) -> None:
             await pilot.press(place.key)
             await until(pilot, lambda: app.up_to_date)
         await pilot.press("1", "home", "enter")
-        for tab in "oasl":
+        await until(pilot, lambda: isinstance(app.screen, JobScreen) and app.up_to_date)
+        assert cast(JobScreen, app.screen).job_id == BROKEN_JOB
+        tabs = []
+        for tab in "LSAO":
             await pilot.press(tab)
             await until(pilot, lambda: app.up_to_date)
+            tabs.append(app.screen.query_one(ContentSwitcher).current)
+        assert tabs == ["log", "settings", "settings", "overview"], "without targets A does nothing"
         assert app.is_running
         for view in app.screen_stack:  # said in a panel or on the banner: either will do
             cast(Any, view).broken = None

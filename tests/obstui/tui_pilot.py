@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,6 +36,15 @@ async def opened(
         yield app, pilot
         broken = [view.broken for view in app.screen_stack if isinstance(view, View)]
         assert not any(broken), broken
+
+
+def told(heard: list[Message]) -> list[str]:
+    """The classes of our own messages in the order in which they were heard; of a row of one class
+    one, for how often the store is read is a matter of its pace. Forgets what was heard."""
+    once = {id(message): type(message) for message in heard}  # heard again wherever it bubbles to
+    names = [c.__qualname__ for c in once.values() if c.__module__.startswith("obstui.")]
+    heard.clear()
+    return [name for name, _ in itertools.groupby(names)]
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], object], seconds: float = 60) -> None:
