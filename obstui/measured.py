@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from obstui.text import one_line
@@ -26,7 +27,8 @@ class Measured:
     """One model. `base` names the dense model it was made from and `model` the variant, or
     "dense". Sizes are the UNet's weights in bytes as they lie on disk; `step_ms` and `image_s` are
     medians of a bench, or a comparison's seconds an image; None is not measured. `job_id` made the
-    model, `measured_by` are the jobs that measured it. `apart`: its pictures were compared with
+    model, with `settings` that others of its base were not made with ("damping 0.05"), and
+    `measured_by` are the jobs that measured it. `apart`: its pictures were compared with
     other prompts, seeds or settings than those of the others of its base, which their figures must
     not be held against."""
 
@@ -50,6 +52,7 @@ class Measured:
     image_s: float | None = None
     measured_by: tuple[int, ...] = ()
     apart: bool = False
+    settings: str = ""
 
     @property
     def dense(self) -> bool:
@@ -174,7 +177,38 @@ def measured(jobs: Iterable[JobView]) -> tuple[Measured, ...]:
                     if apart:
                         found = {**found, "latency": None}  # of pictures of another size, perhaps
                 rows[base, name] = replace(row, measured_by=known, apart=apart, **read(found))
-    return tuple(sorted(rows.values(), key=lambda row: (row.base, not row.dense, -row.params)))
+    told = _told_apart(rows.values(), {job.id: job.spec for job in done})
+    return tuple(sorted(told, key=lambda row: (row.base, not row.dense, -row.params)))
+
+
+_SETTINGS = {
+    "num_prompts": "prompts", "damping": "damping", "packages": "packages",
+    "timestep_weights": "weights", "allocate": "allocate", "budget": "budget", "steps": "steps",
+    "guidance": "guidance", "size": "size", "seed": "seed", "token_budget": "tokens",
+}  # fmt: skip
+"""What a sweep goes through beside sparsity and method, and what it is called."""
+
+
+def _told_apart(
+    rows: Iterable[Measured], specs: Mapping[int, Mapping[str, Any]]
+) -> Iterator[Measured]:
+    """The rows with those settings of the jobs that made them in which they differ."""
+    for _, group in groupby(sorted(rows, key=lambda row: row.base), key=lambda row: row.base):
+        models = list(group)
+        makers = {row.job_id: specs[row.job_id] for row in models if row.job_id is not None}
+        varied = [
+            key
+            for key in _SETTINGS
+            if len({json.dumps(spec[key]) for spec in makers.values() if key in spec}) > 1
+        ]
+        for row in models:
+            spec = makers.get(row.job_id or 0) or {}
+            told = (f"{_SETTINGS[key]} {_plain(spec[key])}" for key in varied if key in spec)
+            yield replace(row, settings=", ".join(told))
+
+
+def _plain(value: Any) -> str:
+    return "own" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _base(job: JobView) -> str:
@@ -289,7 +323,7 @@ def as_csv(rows: Sequence[Measured]) -> str:
     """All figures at full precision, in base units (parameters, bytes, milliseconds, seconds)."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = ("base", "model", "method", "sparsity", "held_out_error")
+    names = ("base", "model", "method", "settings", "sparsity", "held_out_error")
     writer.writerow([*names, *(metric.key for metric in METRICS), "measured_by", "apart"])
     for row in rows:
         figures = [getattr(row, metric.key) for metric in METRICS]
@@ -311,13 +345,16 @@ def _cell(value: Any) -> Any:
 def as_markdown(rows: Sequence[Measured]) -> str:
     """A table of the figures that at least one row has; a star marks those of rows apart."""
     shown = [metric for metric in METRICS if any(metric.of(row) is not None for row in rows)]
-    head = ["model", "method", "sparsity", *(metric.label for metric in shown)]
-    lines = [head, ["---", "---", *["---:"] * (len(head) - 2)]]
+    varied = any(row.settings for row in rows)
+    words = ["model", "method", *["settings"] * varied]
+    head = [*words, "sparsity", *(metric.label for metric in shown)]
+    lines = [head, [*["---"] * len(words), *["---:"] * (len(head) - len(words))]]
     for row in rows:
         name = row.base if row.dense else f"{row.base} {row.model}"
         share = f"{row.sparsity * 100:g}%"
         figures = (_escaped(metric.text(row)) for metric in shown)
-        lines.append([_escaped(name), _escaped(row.method), share, *figures])
+        told = [name, row.method, *[row.settings] * varied]
+        lines.append([*map(_escaped, told), share, *figures])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -78,16 +78,20 @@ class Reader(Access):
         self,
         *,
         states: Sequence[str] | None = None,
+        kinds: Sequence[str] | None = None,
         limit: int = 1000,
         offset: int = 0,
         newest_first: bool = True,
         sweep: int | None = None,
         ended_since: float | None = None,
     ) -> list[JobView]:
-        """Jobs by age, optionally only of some states, of one sweep, or those that ended since."""
+        """Jobs by age, optionally only of some states or kinds, of one sweep, or those that ended
+        since."""
         query = select(jobs).order_by(jobs.c.id.desc() if newest_first else jobs.c.id)
         if states is not None:
             query = query.where(jobs.c.state.in_(states))
+        if kinds is not None:
+            query = query.where(jobs.c.kind.in_(kinds))
         if sweep is not None:
             query = query.where(jobs.c.sweep_id == sweep)
         if ended_since is not None:

@@ -22,11 +22,12 @@ OVER = ("succeeded", "failed", "cancelled", "skipped", "quarantined")
 @dataclass(frozen=True, slots=True)
 class Done:
     """What has been done, as a sentence; `undo` takes it back, where that can be; `after` is what
-    must not happen before the store has it for good."""
+    must not happen before the store has it for good. Not `changed`: all was so already."""
 
     said: str
     undo: Undo | None = None
     after: Callable[[], object] | None = None
+    changed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Outcome:
     said: str
     undo: tuple[Undo, ...] = field(default=())
     refused: bool = False
+    changed: bool = True
 
 
 def carry_out(act: Act, targets: Mapping[int, str], store: Store) -> Outcome:
@@ -83,7 +85,7 @@ def carry_out(act: Act, targets: Mapping[int, str], store: Store) -> Outcome:
     if refused:
         words += f" {len(refused):,} not: {refused[0]}"
     undo = tuple(each.undo for each in reversed(done) if each.undo is not None)
-    return Outcome(words, undo, bool(refused))
+    return Outcome(words, undo, bool(refused), any(each.changed for each in done))
 
 
 def take_back(undo: Sequence[Undo], store: Store) -> int:
@@ -206,7 +208,8 @@ def shift(places: int) -> Act:
     def do(store: Store, job_id: int, state: str) -> Done:
         moved = store.shift(job_id, places)
         if not moved:
-            return Done(f"Job {job_id} is the {where} of its priority already.")
+            words = f"Job {job_id} is the {where} of its priority already."
+            return Done(words, changed=False)
         how = "sooner" if moved < 0 else "later"
         by = "1 place" if abs(moved) == 1 else f"{abs(moved):,} places"
         if abs(places) == FAR:

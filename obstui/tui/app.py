@@ -20,6 +20,7 @@ from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.events import Event, Key, Paste
 from textual.filter import LineFilter, NoColor
+from textual.notifications import SeverityLevel
 from textual.screen import Screen
 from textual.timer import Timer
 
@@ -298,6 +299,22 @@ class Dashboard(TypeAhead[None]):
         self._follower.stop()
         self._writer.close()
         self.remembered.close()
+
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
+        """The newest news takes the place of the one before: a key that is pressed five times would
+        bury what it is about. What went wrong stays until it has been seen."""
+        if severity == "information":
+            for each in [each for each in self._notifications if each.severity == severity]:
+                self._unnotify(each, refresh=False)
+        super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
 
     # -- the store ---------------------------------------------------------------------------
 

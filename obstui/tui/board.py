@@ -153,6 +153,8 @@ _REST = (
     Column(Head("sparsity", "sparsity", 8),
            lambda row: "–" if row.dense else f"{row.sparsity * 100:g} %",
            lambda row: row.sparsity),
+    Column(Head("settings", "settings", 24, right=False), lambda row: row.settings,
+           lambda row: row.settings or None),
     _figure(_METRICS["params"], "params", 7),
     _figure(_METRICS["psnr"], "PSNR", 5),
     _figure(_METRICS["ssim"], "SSIM", 5),
@@ -286,6 +288,8 @@ def facts(row: Measured, *, on_front: bool, reseed: Reseed | None) -> Text:
         line.append(f"  {chart.FRONT} on the front", style("good"))
     if row.job_id is not None:
         line.append(f"  made by job {row.job_id}", style("muted"))
+    if row.settings:
+        line.append(f" with {one_line(row.settings, limit=80)}", style("text"))
     if row.measured_by:
         jobs = ", ".join(map(str, row.measured_by))
         several = "s" if len(row.measured_by) > 1 else ""

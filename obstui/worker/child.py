@@ -34,6 +34,8 @@ def main(arguments: list[str], engine: Engine) -> int:
     for fd in (orders_fd, events_fd):
         # A helper that the engine starts must not keep the channels open.
         os.set_inheritable(fd, False)
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        os.nice(10)  # what computes on the processor must not slow whoever watches it there
     stop = threading.Event()
     sys.stdout, sys.stderr = printing(1), printing(2)
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -56,6 +56,24 @@ def test_figures_of_several_jobs_meet_in_one_row(scene: tui_store.Scene) -> None
     assert found["dense"].removed == 0.0
 
 
+def test_a_sweep_tells_its_rows_apart(scene: tui_store.Scene) -> None:
+    """By what was varied, in the exports too, and by nothing else."""
+    for damping, prompts in ((0.01, 8), (0.1, 8), (0.1, 16)):
+        job = scene.queue("prune", sparsity=(0.1,), damping=damping, num_prompts=prompts)
+        made = {"id": f"{job.id}@10", "sparsity": 0.1, "path": "/x", "method": "obs", "params": 7}
+        scene.finish(scene.start(), "succeeded", result={"variants": [made]})
+    found = rows(scene)
+    assert {name: row.settings for name, row in found.items()} == {
+        "1@10": "prompts 8, damping 0.01",
+        "2@10": "prompts 8, damping 0.1",
+        "3@10": "prompts 16, damping 0.1",
+    }
+    [_, first, *_] = csv.reader(io.StringIO(as_csv(list(found.values()))))
+    assert "prompts 8, damping 0.01" in first
+    assert "| prompts 16, damping 0.1 |" in as_markdown(list(found.values()))
+    assert "settings" not in as_markdown([found["1@10"].__class__("demo", "dense", "dense", 0, 7)])
+
+
 def test_the_newest_comparison_counts(scene: tui_store.Scene) -> None:
     prune = tui_store.prune_finished(scene)
     for psnr in (20.0, 30.0):

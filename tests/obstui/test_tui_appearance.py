@@ -337,6 +337,10 @@ def test_a_key_given_twice_is_told() -> None:
         doubled({"queue.new": "z", "queue.sort": "z"}) or ""
     )
     assert "app.theme and log.wrap" in (doubled({"log.wrap": "b,z", "app.theme": "z"}) or "")
+    assert "job.pause and queue.new" in (doubled({"queue.new": "N", "job.pause": "N"}) or "")
+    assert "queue.new and job.pause" in (doubled({"queue.new": "p"}) or ""), "a key from before"
+    assert "go.queue and job.remove" in (doubled({"go.queue": "x"}) or "")
+    assert doubled({"queue.new": "p", "job.pause": "n"}) is None, "they have changed places"
 
 
 def test_in_ascii_too_no_height_looks_like_a_target_that_waits() -> None:

@@ -187,6 +187,15 @@ async def test_enter_opens_layers_and_a_the_pictures(scene: tui_store.Scene) -> 
         assert isinstance(app.screen, LayersScreen)
 
 
+async def test_two_marked_models_are_held_against_each_other(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await press(app, pilot, "3", "j", "space", "space", "a")
+        await until(pilot, lambda: isinstance(app.screen, ABScreen))
+        words = app.screen.query_one("#ab-models", Still).text
+        assert "A 1@10" in words
+        assert "B 1@30" in words
+
+
 async def test_a_variant_that_nobody_painted_with_has_no_pictures(scene: tui_store.Scene) -> None:
     async with opened(scene.paths) as (app, pilot):
         await press(app, pilot, "3", "G", "a")

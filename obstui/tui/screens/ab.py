@@ -84,13 +84,13 @@ class ABScreen(View[None]):
             super().__init__()
             self.paths, self.found = paths, found
 
-    def __init__(self, picture: ImageView) -> None:
+    def __init__(self, picture: ImageView, *, against: str = "dense") -> None:
         super().__init__()
         self._reading = PairsReading(picture.job_id, picture.base)
         self._wish: ImageView | None = picture
         self._pairs = Pairs((), (), ())
         self._row = 0
-        self._a, self._b = "dense", picture.model
+        self._a, self._b = against, picture.model
         self._view, self._shows_b, self._mode = FLIP, True, 0
         self._measured: tuple[tuple[str, str], Distance | str] | None = None
         self._cost = ""

@@ -74,7 +74,7 @@ class JobActs(View[T]):
             return not self.dashboard.readonly
         if action == "edit":
             job = self.selected_job
-            waits = job is not None and job.state in ("held", "queued") and not job.attempt
+            waits = job is not None and job.state in _STATES[action] and not job.attempt
             return not self.dashboard.readonly and (waits or None)
         if action == "copy_job":
             return self.selected_job is not None or None
@@ -221,8 +221,9 @@ class JobActs(View[T]):
         except Declined as err:
             self.notify(str(err), severity="error", markup=False)
             return
-        self.dashboard.undoable.append(outcome)
-        del self.dashboard.undoable[:-UNDO_DEPTH]
+        if outcome.changed:
+            self.dashboard.undoable.append(outcome)
+            del self.dashboard.undoable[:-UNDO_DEPTH]
         self.refresh_bindings()
         self.notify(outcome.said, severity="warning" if outcome.refused else "information",
                     markup=False, timeout=3)  # fmt: skip
@@ -257,6 +258,8 @@ _STATES: Mapping[str, tuple[str, ...]] = {
     "retry": acts.RETRY.states,
     "remove": acts.REMOVE.states,
     "raise_priority": acts.WAITING,
+    "edit": ("held", "queued"),
+    "move": acts.WAITING,
 }
 """The states in which an action fits a job."""
 

@@ -25,6 +25,7 @@ from obstui.options import NewJob
 from obstui.text import one_line
 from obstui.tui import form, recipe
 from obstui.tui.clipboard import copy
+from obstui.tui.follow import MadeReading
 from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.confirm import Question as Ask
 from obstui.tui.screens.view import Whole
@@ -36,11 +37,18 @@ from obstui.tui.widgets.still import Still
 from obstui.tui.writer import Declined, sentence
 
 if TYPE_CHECKING:
-    from obstui.store import Store
+    from obstui.store import JobView, Reader, Store
 
 
 _LEAVE = Ask("Leave the form?", "Nothing is queued, and the answers are gone.",
              yes="Leave", no="Go on writing")  # fmt: skip
+
+
+class Makers(MadeReading[tuple["JobView", ...]]):
+    """The jobs whose variants can be chosen, however many others have come since."""
+
+    def read(self, reader: Reader) -> tuple[JobView, ...]:
+        return tuple(reader.jobs(kinds=("prune", "import"), limit=2000))
 
 
 class NewJobScreen(Whole[int]):
@@ -68,6 +76,7 @@ class NewJobScreen(Whole[int]):
 
     def __init__(self, opening: form.Opening | None = None) -> None:
         super().__init__()
+        self._makers = Makers()
         self._opening = opening
         self._edits = opening.edits if opening else None
         self._offers: list[form.Offer] = []
@@ -79,11 +88,18 @@ class NewJobScreen(Whole[int]):
         self._before_preset: Mapping[str, Any] = {}
 
     @property
+    def _made(self) -> Sequence[JobView]:
+        """The jobs that make variants; those at hand until they have been read."""
+        snapshot = self.dashboard.snapshot
+        page = snapshot.page_of(self._makers)
+        return page if isinstance(page, tuple) else snapshot.jobs
+
+    @property
     def kind(self) -> str:
         return str(self.query_one("#kind", Select).value)
 
     def compose_whole(self) -> ComposeResult:
-        self._offers = form.offers(self.dashboard.snapshot.jobs)
+        self._offers = form.offers(self._made)
         known = self._opening is not None and self._opening.kind in specs.KINDS
         kind = self._opening.kind if self._opening is not None and known else "prune"
         with Horizontal(id="title"):
@@ -103,6 +119,9 @@ class NewJobScreen(Whole[int]):
             yield Button("Queue the job (ctrl+s)", id="submit", variant="primary", compact=True)
             yield Button("Back (esc)", id="leave", compact=True)
         yield KeyBar()
+
+    def on_screen_resume(self) -> None:
+        self.dashboard.follow(None, reading=self._makers)
 
     def on_mount(self) -> None:
         opening = self._opening
@@ -140,7 +159,7 @@ class NewJobScreen(Whole[int]):
                 if question.field.more and question.answer not in question.field.usual:
                     self.add_class("-all")
         named = str(answers.get("variant") or "")
-        if named and all(offer.id != named for offer in form.offers(self.dashboard.snapshot.jobs)):
+        if named and all(offer.id != named for offer in form.offers(self._made)):
             words = f"The variant {one_line(named, limit=80)} is none of those listed here."
             self.notify(words, severity="warning", markup=False)
 
@@ -282,7 +301,7 @@ class NewJobScreen(Whole[int]):
         """Jobs may have been queued, or may have ended, since the form was opened."""
         one = self.query_one("#ask-variant", Question).answer
         marked = self.query_one("#ask-variants", Question).answer
-        offers = form.offers(self.dashboard.snapshot.jobs, [one, *marked, *named])
+        offers = form.offers(self._made, [one, *marked, *named])
         if offers == self._offers:
             return
         self._offers = offers

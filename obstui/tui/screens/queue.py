@@ -207,10 +207,6 @@ class QueueScreen(JobActs[None]):
             return not isinstance(self.focused, Input)
         if action == "clear":
             return True if self._marks or self._terms or self._fault else None
-        if action == "move":
-            job = self.selected_job
-            fits = self.any_marked or (job is not None and job.state in acts.WAITING)
-            return True if fits else None
         return super().check_action(action, parameters)
 
     # -- which jobs --------------------------------------------------------------------------

@@ -172,8 +172,8 @@ def greeting(paths: Paths, now: float) -> str:
     failed = sum(state in ("failed", "quarantined") for state in states)
     if not states:
         return ""
-    return (f"While you were away: {states.count('succeeded')} finished, {failed} failed. "
-            "6 shows the report.")  # fmt: skip
+    return (f"Since your last report: {states.count('succeeded')} finished, {failed} failed. "
+            "6 shows it.")  # fmt: skip
 
 
 def ended(found: Report) -> list[JobView]:

@@ -17,7 +17,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import DataTable
 
-from obstui.measured import Measured, Metric, as_csv, as_markdown
+from obstui.measured import DENSE, Measured, Metric, as_csv, as_markdown
 from obstui.text import one_line
 from obstui.tui import board
 from obstui.tui.board import Board, BoardReading, Filter, Key, key_of
@@ -52,7 +52,7 @@ class SweepsScreen(View[None]):
         Binding("enter", "layers", "Layers", id="sweeps.layers",
                 tooltip="What was kept of every layer of the chosen variant"),
         Binding("a", "compare", "A/B", id="sweeps.compare",
-                tooltip="Its pictures beside those of the dense model"),
+                tooltip="Its pictures beside the dense model's; of two marked ones, each other's"),
         Binding("s", "sort", "Sort", id="sweeps.sort",
                 tooltip="Sort by another column; by the same one: the other way round"),
         Binding("y", "axis('y')", "Quality", id="sweeps.y",
@@ -271,7 +271,8 @@ class SweepsScreen(View[None]):
     async def action_compare(self) -> None:
         from obstui.tui.screens.ab import ABScreen
 
-        if (row := self._chosen) is None:
+        marked = [row for row in self._board.rows if key_of(row) in self._marks]
+        if (row := marked[-1] if marked else self._chosen) is None:
             return
         try:
             picture = await asyncio.to_thread(newest_picture, self.dashboard.paths, row)
@@ -279,7 +280,8 @@ class SweepsScreen(View[None]):
             self.notify(sentence(err), severity="error", markup=False)
             return
         if picture is not None:
-            self.app.push_screen(ABScreen(picture))
+            first = marked[0].model if len(marked) > 1 else DENSE
+            self.app.push_screen(ABScreen(picture, against=first))
         else:
             words = f"No comparison has painted with {one_line(row.model, limit=60)} yet."
             self.notify(words, severity="warning", markup=False)

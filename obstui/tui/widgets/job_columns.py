@@ -14,6 +14,7 @@ from obstui.text import one_line
 from obstui.tui import formats, wording
 from obstui.tui.theme import state_glyph, state_style, style
 from obstui.tui.widgets.bars import percent, progress_bar
+from obstui.tui.widgets.status_line import device_name
 
 if TYPE_CHECKING:
     from obstui.store import JobView
@@ -52,9 +53,9 @@ COLUMNS = (
     Column("sweep", "sweep", 11, keep=3),
     Column("model", "model", 16, keep=2),
     Column("result", "best result", 16, keep=2),
-    Column("gpu", "gpu", 8, keep=1),
+    Column("gpu", "gpu", 10, keep=1),
 )
-USUAL = frozenset({"id", "kind", "name", "state", "progress", "time", "created"})
+USUAL = frozenset({"id", "kind", "name", "state", "progress", "time", "created", "started", "gpu"})
 _ROOM_FOR_WORDS = 50
 """Cells that name and progress have together before a usual column may have any; one that was
 chosen needs to leave them half of it."""
@@ -88,6 +89,7 @@ class Row:
     job: JobView
     title: str
     left: str
+    device: str
     sweep: str
     blocked: str
     today: int
@@ -105,7 +107,16 @@ def row_of(job: JobView, snapshot: Snapshot, now: float, *, marked: bool, theme:
     blocked = "" if job.blocked == snapshot.nobody else wording.blocked_brief(job, now)
     title = snapshot.title(job)
     sweep = wording.sweep_brief(snapshot.sweeps.get(job.sweep_id or 0))
-    return Row(job, title, left, sweep, blocked, today, marked, theme)
+    device = _device(job, snapshot) if job.device else ""
+    return Row(job, title, left, device, sweep, blocked, today, marked, theme)
+
+
+def _device(job: JobView, snapshot: Snapshot) -> str:
+    """What the device is called, with its place where several are called so."""
+    names = {worker.device: device_name(worker) for worker in snapshot.workers}
+    name = names.get(str(job.device), str(job.device))
+    alike = [device for device, other in names.items() if other == name]
+    return f"{name} #{alike.index(str(job.device))}" if len(alike) > 1 else name
 
 
 def cells_of(row: Row, columns: list[tuple[Column, int]], now: float) -> list[Text]:
@@ -186,5 +197,5 @@ _CELLS: Mapping[str, Callable[[Row, int, float], Text]] = {
     "sweep": _muted(lambda row, now: row.sweep),
     "model": _muted(lambda row, now: wording.model_brief(row.job)),
     "result": _muted(lambda row, now: wording.best_result(row.job)),
-    "gpu": _muted(lambda row, now: row.job.device or ""),
+    "gpu": _muted(lambda row, now: row.device),
 }
