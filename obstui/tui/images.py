@@ -46,6 +46,10 @@ class Display:
     tmux: bool = False
     limit: int = LIMIT
 
+    def few_colours(self, mode: str) -> bool:
+        """Whether this terminal shows a picture in colours that are not quite its own."""
+        return mode == "half" and not self.truecolor
+
     @property
     def grid(self) -> str:
         """The mode where several pictures stand side by side: never pixels."""

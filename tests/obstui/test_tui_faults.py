@@ -9,10 +9,12 @@ import pytest
 from textual.widgets import ContentSwitcher
 
 from obstui.config import Paths
+from obstui.store import Reader
 from obstui.tui.follow import Fault
 from obstui.tui.places import PLACES
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.queue import QueueScreen
+from obstui.tui.widgets.layer_map import LayerMap
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_store
 from tests.obstui.tui_pilot import opened, until
@@ -114,4 +116,25 @@ async def test_a_fault_is_told_by_the_screen_whose_page_it_is(paths: Paths, plac
         app.snapshot = own
         await app.screen.show_newest()
         assert told()
+    scene.close()
+
+
+async def test_a_reading_that_means_nothing_breaks_its_own_panel_only(paths: Paths) -> None:
+    scene = tui_store.busy(paths.home)
+    claim = tui_store.Claim(5, "", 1, tui_store.WORKER, "cpu", {}, {})
+    with Reader.open(paths) as reader:
+        job = reader.job(5)
+        assert job is not None
+        claim = replace(claim, ulid=job.ulid)
+    scene.store.progress(
+        claim, {**(job.progress or {}), "memory": {"device": "cuda:0", "now": "much"}}
+    )
+    async with opened(scene.paths, size=(160, 50), watch=5) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, JobScreen) and app.up_to_date)
+        assert "cannot be read" in app.screen.query_one("#job-memory", Still).text
+        assert "solve 87 of 210" in app.screen.query_one("#job-status", Still).text
+        assert app.screen.query_one(LayerMap).targets, "the rest of the screen stands"
+        for view in app.screen_stack:
+            cast(Any, view).broken = None
     scene.close()

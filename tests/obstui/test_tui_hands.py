@@ -21,10 +21,13 @@ from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.keys import KeysScreen
 from obstui.tui.screens.new_job import NewJobScreen
+from obstui.tui.screens.picture import PictureScreen
 from obstui.tui.screens.queue import QueueScreen
+from obstui.tui.snapshot import settled
 from obstui.tui.widgets.job_table import JobTable
 from obstui.tui.widgets.layer_map import LayerMap
 from obstui.tui.widgets.log_view import LogLines
+from obstui.tui.widgets.picture import Picture
 from obstui.tui.widgets.status_line import StatusLine
 from obstui.tui.widgets.still import Still
 from obstui.tui.widgets.tab_line import TabLine
@@ -207,6 +210,19 @@ async def test_questions_and_forms_by_the_mouse(busy: tui_store.Scene) -> None:
         await until(pilot, lambda: isinstance(app.screen, NewJobScreen))
         await click(pilot, app.screen.query_one("#leave", Button))
         await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+
+
+async def test_pictures_of_a_job_by_the_mouse(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths, size=(120, 40), watch=2) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: len(app.screen.query(Picture)) == 4)
+        await settled(app, pilot)
+        second = app.screen.query(Picture)[1]
+        await click(pilot, second)
+        await until(pilot, lambda: "▸ 1@10" in [s.text for s in app.screen.query(Still)])
+        await click(pilot, second)
+        await until(pilot, lambda: isinstance(app.screen, PictureScreen))
+        assert "1@10" in seen(app, "#caption")
 
 
 async def test_a_question_that_comes_while_something_else_is_made_anew_is_drawn(

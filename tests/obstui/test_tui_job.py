@@ -478,7 +478,10 @@ def test_the_strip_fits_and_says_what_nobody_measured(width: int) -> None:
     bare = Sample(at=30.0, device="cuda", now=1 << 30, high=2 << 30, peak=2 << 30, total=24 << 30)
     lines = telemetry([bare], Span(0, 60, 45), width, forecast=3 << 30).plain.split("\n")
     assert max(len(line) for line in lines) <= width
-    assert lines[0].rstrip("·").endswith("▁")
+    assert set(lines[0].removeprefix("VRAM ")) <= {" ", "▁", "▂"}
+    assert lines[0].endswith("▂"), "the time to come stands as high as the forecast"
+    unforeseen = telemetry([bare], Span(0, 60, 45), width).plain.split("\n")
+    assert unforeseen[0].rstrip("·").endswith("▁")
     assert "no NVML reading" in lines[1]
     host = telemetry([replace(bare, device="cpu")], Span(0, 60, 45), width).plain
     assert host.startswith("RAM ")

@@ -161,6 +161,10 @@ class ABScreen(View[None]):
         mode = modes[self._mode]
         flat = self.dashboard.pictures.grid if mode in pixels.MODES else mode
         if side:
+            # Pictures of other widths would look different where they are not.
+            room = (self.query_one("#ab-body").content_size.width - 1) // 2
+            for place in ("#ab-a", "#ab-b"):
+                self.query_one(place).styles.width = room
             self.query_one("#ab-one", FullPicture).show("", flat)
             self.query_one("#ab-a", Picture).show(a, flat)
             self.query_one("#ab-b", Picture).show(b, flat)
@@ -258,6 +262,8 @@ class ABScreen(View[None]):
             facts += [Fact(), Fact("heat", _legend())]
         if self._cost and self._view != SIDE:
             facts += [Fact(), Fact("drawn", self._cost, "faint")]
+            if self.dashboard.pictures.few_colours(self._cost.partition(",")[0]):
+                facts.append(Fact("", "256 colours: not exact", "warn"))
         return facts
 
     @property

@@ -28,7 +28,7 @@ from obstui.tui.widgets.picture import Picture, PictureRow, Shot
 from obstui.tui.widgets.plan_panel import PlanPanel
 from obstui.tui.widgets.reading import Reading
 from obstui.tui.widgets.result_tables import latency_text, models_text, result_text
-from obstui.tui.widgets.still import Still
+from obstui.tui.widgets.still import Still, in_its_place
 from obstui.tui.widgets.tab_line import TabLine
 from obstui.tui.widgets.target_table import TargetTable, target_words
 from obstui.tui.widgets.telemetry import Span, live_span, newest, telemetry
@@ -234,6 +234,7 @@ class JobScreen(JobActs[None]):
         if plan.display and self.focused is None and self._tab == "overview":
             plan.focus()
 
+    @in_its_place
     def _telemetry(
         self, job: JobView, snapshot: Snapshot, facts: JobFacts | None, width: int
     ) -> Text:
@@ -431,6 +432,15 @@ class JobScreen(JobActs[None]):
     async def action_column(self, step: int) -> None:
         self._column += step
         await self._draw_row()
+
+    @on(PictureRow.Picked)
+    async def _picked(self, event: PictureRow.Picked) -> None:
+        """The first click marks a picture, the second enlarges it."""
+        if event.place == self._column:
+            self.action_picture()
+        else:
+            self._column = event.place
+            await self._draw_row()
 
     async def action_row(self, step: int) -> None:
         self._row = max(0, min(len(self._rows) - 1, self._row + step))

@@ -114,7 +114,9 @@ class PictureScreen(Whole[tuple[int, int]]):
 
     def on_full_picture_drawn(self, event: FullPicture.Drawn) -> None:
         """Its cost, and the end of its path, which tells one picture from another."""
-        line = Text(f"{MODE_WORDS[event.mode]}, {size(event.cost)}  ", style("text"), no_wrap=True)
+        few = ", in 256 colours" if self.dashboard.pictures.few_colours(event.mode) else ""
+        words = f"{MODE_WORDS[event.mode]}{few}, {size(event.cost)}  "
+        line = Text(words, style("text"), no_wrap=True)
         still = self.query_one("#path", Still)
         path = one_line(picture_files.name_of(self._path), limit=4000)
         room = still.content_size.width - line.cell_len

@@ -10,6 +10,7 @@ from rich.text import Text
 from obstui.text import one_line
 from obstui.tui import formats
 from obstui.tui.theme import state_style, style
+from obstui.tui.widgets.still import in_its_place
 
 if TYPE_CHECKING:
     from obstui.store import AttemptView, JobView
@@ -18,6 +19,7 @@ PROMPTS_SHOWN = 12
 _APART = ("kind", "name", "prompts")
 
 
+@in_its_place
 def asked_text(
     job: JobView, attempts: Sequence[AttemptView], notes: Sequence[str], now: float
 ) -> Text:

@@ -10,6 +10,7 @@ from rich.text import Text
 from obstui.text import one_line
 from obstui.tui import formats
 from obstui.tui.theme import style
+from obstui.tui.widgets.still import in_its_place
 
 
 def progress_bar(fraction: float, width: int) -> Text:
@@ -23,6 +24,7 @@ def percent(fraction: float) -> str:
     return f"{int(fraction * 100)} %"
 
 
+@in_its_place
 def memory_line(memory: Mapping[str, Any] | None, width: int) -> Text:
     """ "VRAM ━━━━╍╍──  18.2 GiB now · 20.1 peak · 24.0 in all"; empty without a reading."""
     if not memory or memory.get("now") is None:

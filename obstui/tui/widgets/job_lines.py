@@ -12,6 +12,7 @@ from obstui.text import one_line
 from obstui.tui import formats, wording
 from obstui.tui.theme import state_glyph, state_style, style
 from obstui.tui.widgets.bars import percent, progress_bar
+from obstui.tui.widgets.still import in_its_place
 
 if TYPE_CHECKING:
     from obstui.store import JobView
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from obstui.tui.follow import Snapshot
 
 
+@in_its_place
 def headline(job: JobView, title: str, width: int) -> Text:
     """Number, title and, at the right edge, the state."""
     words = wording.state_words(job)
@@ -33,6 +35,7 @@ def headline(job: JobView, title: str, width: int) -> Text:
     return left.append_text(state)
 
 
+@in_its_place
 def asked(job: JobView, width: int) -> Text:
     """What the job was asked to do."""
     line = Text(f"{job.kind} · {wording.spec_facts(job)}", style("muted"))
@@ -40,6 +43,7 @@ def asked(job: JobView, width: int) -> Text:
     return line
 
 
+@in_its_place
 def status(job: JobView, snapshot: Snapshot, now: float, width: int, *, readonly: bool) -> Text:
     """Where a live job is and what is left, why a waiting one waits, how a finished one ended."""
     if job.live:
@@ -63,6 +67,7 @@ def _so_far(job: JobView, snapshot: Snapshot) -> Text:
     return Text(f"\nIt got as far as {one_line(phase.name, limit=40)}, {share}.", style("muted"))
 
 
+@in_its_place
 def placed(job: JobView, snapshot: Snapshot) -> Text:
     """Priority, sweep, the jobs it comes after, its hours: what is usual is not said."""
     parts = [f"priority {job.priority}"] if job.priority else []
@@ -78,6 +83,7 @@ def placed(job: JobView, snapshot: Snapshot) -> Text:
     return Text(" · ".join(parts), style("muted"))
 
 
+@in_its_place
 def notes(facts: JobFacts | None) -> Text:
     """What the job found worth telling, each once, whole."""
     said = dict.fromkeys(facts.notes) if facts is not None else ()

@@ -135,11 +135,23 @@ class _Cell(Vertical):
         yield self.caption
         yield self.picture
 
+    def on_click(self) -> None:
+        row = self.parent
+        if isinstance(row, PictureRow):
+            self.post_message(PictureRow.Picked(list(row.query(_Cell)).index(self)))
+
 
 class PictureRow(HorizontalScroll, can_focus=False):
     """Pictures side by side, one of them marked."""
 
     DEFAULT_CSS = "PictureRow { height: 1fr; scrollbar-size-horizontal: 1; }"
+
+    class Picked(Message):
+        """The person clicked the picture with this place in the row."""
+
+        def __init__(self, place: int) -> None:
+            super().__init__()
+            self.place = place
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)

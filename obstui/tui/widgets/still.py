@@ -25,7 +25,7 @@ def in_its_place(make: Callable[P, Text]) -> Callable[P, Text]:
             return make(*args, **kwargs)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as err:
             why = one_line(f"{type(err).__name__}: {err}", limit=80)
-            return Text(f"These figures cannot be read ({why}).", style("bad"))
+            return Text(f"This cannot be read ({why}).", style("bad"))
 
     return made
 

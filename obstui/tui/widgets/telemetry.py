@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,20 +68,28 @@ def newest(progress: Mapping[str, Any] | None, at: float) -> Sample | None:
     )
 
 
-def strip(samples: Sequence[Sample], span: Span, width: int, top: float) -> Text:
-    """One row: the most memory in each column's time, against `top` bytes."""
+def strip(
+    samples: Sequence[Sample], span: Span, width: int, top: float, forecast: int | None = None
+) -> Text:
+    """One row: the most memory in each column's time, against `top` bytes; in the time to come what
+    is forecast."""
     last = span.column(span.now, width)
+    ahead = "·" if forecast is None else _height(forecast / top)
     line = Text()
     for column, level in enumerate(_levels(samples, span, width)):
         if column > last:
-            line.append("·", style("faint"))
+            line.append(ahead, style("faint"))
         elif level is None:
             line.append(" ")
         else:
-            share = min(1.0, level / top)
-            look = "warn" if share > TIGHT and samples[-1].device != "cpu" else "good"
-            line.append(HEIGHTS[min(7, int(share * 8))], style(look))
+            tight = level / top > TIGHT and samples[-1].device != "cpu"
+            look = "warn" if tight or level > (forecast or math.inf) else "good"
+            line.append(_height(level / top), style(look))
     return line
+
+
+def _height(share: float) -> str:
+    return HEIGHTS[max(0, min(7, int(share * 8)))]
 
 
 def _levels(samples: Sequence[Sample], span: Span, width: int) -> list[int | None]:
@@ -106,7 +115,8 @@ def telemetry(
     on_card = last.device not in ("", "cpu")
     top = max(last.total if on_card else last.peak, last.peak, 1)
     line = Text("VRAM " if on_card else "RAM  ", style("muted"), no_wrap=True)
-    line.append_text(strip(samples, span, max(8, width - LABEL), top))
+    told = forecast if on_card else None
+    line.append_text(strip(samples, span, max(8, width - LABEL), top, told))
     words = Text(" " * LABEL, no_wrap=True).append_text(_numbers(last, forecast, on_card=on_card))
     length = f"→ {formats.duration(span.seconds)}"
     if words.cell_len + len(length) + 2 <= width:

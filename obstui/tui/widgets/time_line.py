@@ -11,12 +11,14 @@ from obstui.tui import formats
 from obstui.tui.facts import JobFacts
 from obstui.tui.replay import Replay
 from obstui.tui.theme import style
+from obstui.tui.widgets.still import in_its_place
 from obstui.tui.widgets.telemetry import LABEL, Span
 
 SHORT = 600.0
 """Seconds below which a story's steps are told in tenths."""
 
 
+@in_its_place
 def replay_lines(replay: Replay, then: JobFacts, width: int, *, playing: bool) -> Text:
     """Two lines: "▶ at 02:14:05 (+1 h 12 min)  solve 87 of 210", and the time line."""
     moment = f"{dt.datetime.fromtimestamp(replay.at):%H:%M:%S}"
