@@ -157,6 +157,24 @@ async def test_the_chosen_picture_stays_when_new_ones_come(scene: tui_store.Scen
         assert shown(app, "#picture-facts").startswith("job 4  demo, 1@30  seed 1")
 
 
+async def test_the_gallery_is_found_as_it_was_left(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: shown(app, "#count") == "1 of 24")
+        await pilot.press("slash", *"owl", "enter")
+        await until(pilot, lambda: shown(app, "#count") == "1 of 6")
+        await pilot.press("right", "right")
+        left = shown(app, "#count"), shown(app, "#picture-facts")
+        await pilot.press("1", "2")  # there and back
+        await until(pilot, lambda: (shown(app, "#count"), shown(app, "#picture-facts")) == left)
+    async with opened(scene.paths) as (app, pilot):  # and the next day
+        await until(pilot, lambda: isinstance(app.screen, GalleryScreen))
+        await until(pilot, lambda: (shown(app, "#count"), shown(app, "#picture-facts")) == left)
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: not isinstance(app.screen, GalleryScreen))
+        assert app.remembered.get("place", "") == "queue"
+
+
 async def test_more_are_read_when_the_end_is_near(
     scene: tui_store.Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,6 +187,21 @@ async def test_enter_opens_layers_and_a_the_pictures(scene: tui_store.Scene) -> 
         assert isinstance(app.screen, LayersScreen)
 
 
+async def test_the_sweeps_are_found_as_they_were_left(scene: tui_store.Scene) -> None:
+    for _ in range(2):
+        async with opened(scene.paths, size=(120, 40)) as (app, pilot):
+            screen: Any = app.screen
+            if not isinstance(screen, SweepsScreen):
+                await press(app, pilot, "3")
+                screen = app.screen
+                screen._sort_by("params")
+                await press(app, pilot, "y")
+                left = (screen._sort, screen._axes["y"])
+                assert left[1]
+            await settled(app, pilot)
+            assert (screen._sort, screen._axes["y"]) == left
+
+
 async def test_two_marked_models_are_held_against_each_other(scene: tui_store.Scene) -> None:
     async with opened(scene.paths) as (app, pilot):
         await press(app, pilot, "3", "j", "space", "space", "a")

@@ -102,6 +102,7 @@ class GalleryScreen(View[None]):
     def __init__(self) -> None:
         super().__init__()
         self._mode = ""
+        self._left_at = ""
         self._limit = PAGE
         self._album = Album((), False)
         self._read = False
@@ -121,6 +122,16 @@ class GalleryScreen(View[None]):
 
     def on_mount(self) -> None:
         self._mode = self.dashboard.pictures.grid
+        kept = self.dashboard.remembered.get
+        self._left_at = kept("gallery picture", "")
+        self._input.value = kept("gallery filter", "")
+
+    def _return(self) -> None:
+        """Choose the picture at which the gallery was left, if it is among those read."""
+        wanted, self._left_at = self._left_at, ""
+        paths = [picture.path for picture in self._album.pictures]
+        if wanted in paths:
+            self.query_one(PictureGrid).choose(paths.index(wanted))
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -139,11 +150,13 @@ class GalleryScreen(View[None]):
 
     async def show(self, snapshot: Snapshot) -> None:
         await super().show(snapshot)
-        if isinstance(snapshot.page, Fault):
-            self._say_nothing(snapshot.page.words)
-        elif isinstance(snapshot.page, Album) and snapshot.reading == self._reading:
-            self._album, self._read = snapshot.page, True
-            self.query_one(PictureGrid).show(self._album.pictures, self._mode)
+        page = snapshot.page_of(self._reading)
+        if isinstance(page, Fault):
+            self._say_nothing(page.words)
+        elif isinstance(page, Album):
+            self._album, self._read = page, True
+            self.query_one(PictureGrid).show(page.pictures, self._mode)
+            self._return()
             self._say_nothing("" if self._album.pictures else self._no_pictures())
         self._show_facts()
         self.refresh_bindings()
@@ -165,6 +178,10 @@ class GalleryScreen(View[None]):
         line, facts = Text(no_wrap=True, overflow="ellipsis"), Text(no_wrap=True)
         facts.overflow = "ellipsis"
         if picture is not None:
+            if not self._left_at:
+                # The newest is not remembered: who left there wants to see what has come since.
+                path = picture.path if grid.place else ""
+                self.dashboard.remembered.put("gallery picture", path)
             line.append(one_line(picture.prompt, limit=400), style("text"))
             model = one_line(f"{picture.base}, {picture.model}", limit=60)
             words = f"job {picture.job_id}  {model}  seed {picture.seed}  "
@@ -204,6 +221,7 @@ class GalleryScreen(View[None]):
     @on(Input.Changed, "#filter")
     def _filtered(self) -> None:
         self._limit = PAGE
+        self.dashboard.remembered.put("gallery filter", self._input.value)
         self.ask_follower()
         self._show_facts()
 

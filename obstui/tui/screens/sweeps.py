@@ -95,6 +95,22 @@ class SweepsScreen(View[None]):
             yield Chart(id="chart")
         yield Still(id="facts")
 
+    def on_mount(self) -> None:
+        """Look as the person left it."""
+        kept = self.dashboard.remembered.get
+        sort = kept("sweeps sort", "")
+        self._sort = sort if sort in board.COLUMNS else None
+        self._reverse = kept("sweeps reversed", False)
+        self._axes = {"x": kept("sweeps x", ""), "y": kept("sweeps y", "")}
+
+    def _remember(self) -> None:
+        keep = self.dashboard.remembered.put
+        keep("sweeps sort", self._sort or "")
+        keep("sweeps reversed", self._reverse)
+        keep("sweeps x", self._axes["x"])
+        keep("sweeps y", self._axes["y"])
+        keep("sweeps filter", self._filter.words)
+
     # -- showing -----------------------------------------------------------------------------
 
     def ask_follower(self) -> None:
@@ -109,6 +125,10 @@ class SweepsScreen(View[None]):
         if isinstance(page, Fault):
             self._say_nothing(page.words)
         elif isinstance(page, Board):
+            if not self._read:
+                left_at = self.dashboard.remembered.get("sweeps filter", "")
+                known = (each for each in board.filters(page) if each.words == left_at)
+                self._filter = next(known, Filter())
             self._board, self._read = page, True
             self._marks &= {key_of(row) for row in self._board.rows}
             self._draw()
@@ -124,6 +144,7 @@ class SweepsScreen(View[None]):
             self._say_nothing("No model was made or measured yet: prune, compare and bench do.")
             return
         self._say_nothing("")
+        self._remember()
         rows = board.ordered(rows, self._sort, reverse=self._reverse)
         self._rows = {"\n".join(key_of(row)): row for row in rows}
         self._draw_chart(rows)
