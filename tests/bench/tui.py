@@ -94,7 +94,7 @@ def _progress(n: int) -> dict[str, object]:
 @contextmanager
 def writing(paths: Paths, *, facts: float, progress: float, seconds: float) -> Iterator[None]:
     process = subprocess.Popen(
-        [sys.executable, "-m", __spec__.name, "--write", str(paths.home), str(facts),
+        [sys.executable, "-m", "tests.bench.tui", "--write", str(paths.home), str(facts),
          str(progress), str(seconds)],
     )  # fmt: skip
     try:
@@ -180,13 +180,24 @@ def loop_gap(seconds: float) -> Iterator[Figure]:
 
 
 def on_the_wire(
-    name: str, seconds: float, *, progress: float, low: bool, kilobytes: float, cpu: float
+    name: str,
+    seconds: float,
+    *,
+    progress: float,
+    kilobytes: float,
+    cpu: float,
+    low: bool = False,
+    opened: bool = False,
 ) -> Iterator[Figure]:
-    """Bytes to the terminal and processor time of an open dashboard."""
+    """Bytes to the terminal and processor time of a dashboard on the queue, or on the screen of the
+    job that is `opened`."""
     with scene() as busy:
         terminal = Terminal(busy.paths, SIZE, watch=RUNNING, low_bandwidth=low)
         try:
             terminal.read_until(b"running")
+            if opened:
+                os.write(terminal.master, b"\r")
+                terminal.read_until(b"All targets")
             while terminal.read(2.0):
                 pass
             process = psutil.Process(terminal.process.pid)
@@ -240,8 +251,9 @@ def main() -> int:
         first_paint(1000),
         first_paint(10_000),
         loop_gap(seconds),
-        on_the_wire("idle", seconds, progress=0, low=False, kilobytes=0, cpu=2),
-        on_the_wire("live job at 1 Hz", seconds, progress=1, low=False, kilobytes=12, cpu=4),
+        on_the_wire("idle", seconds, progress=0, kilobytes=0, cpu=2),
+        on_the_wire("live job at 1 Hz", seconds, progress=1, kilobytes=12, cpu=4),
+        on_the_wire("its own screen", seconds, progress=1, kilobytes=12, cpu=4, opened=True),
         on_the_wire("live job, low bandwidth", seconds, progress=1, low=True, kilobytes=12, cpu=4),
         an_hour_of_events(seconds),
     ):
