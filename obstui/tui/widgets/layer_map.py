@@ -125,7 +125,8 @@ class LayerMap(Widget, can_focus=True):
         targets = facts.targets if facts else ()
         if (targets, at_work, live) == (self.targets, self._at_work, self.live):
             return
-        known, before = (len(self.targets), self._plan), self._drawn
+        known, before = (len(self.targets), self._plan), dict(self._at)
+        scale, worked_on = (self.level, self._worst), {self._at_work, at_work}
         self.targets, self._at_work, self.live = targets, at_work, live
         self._levels = facts.levels if facts else ()
         if self.level not in self._levels:
@@ -138,7 +139,10 @@ class LayerMap(Widget, can_focus=True):
         self.set_class(not targets, "-empty")
         if known != (len(targets), self._plan):
             self.refresh(layout=True)
-        elif changed := [at for at, cell in self._drawn.items() if cell != before.get(at)]:
+        elif scale != (self.level, self._worst):
+            self.refresh()
+        elif changed := [at for at, target in self._at.items()
+                         if target.name in worked_on or target != before.get(at)]:  # fmt: skip
             # Whole rows would be most of what a running job sends.
             self.refresh(*(self._region(*at) for at in changed))
         self.post_message(self.Pointed())
@@ -181,11 +185,6 @@ class LayerMap(Widget, can_focus=True):
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         event.stop()
         self.action_step(-1, 0)
-
-    @property
-    def _drawn(self) -> dict[tuple[str, int], tuple[str, Style]]:
-        """The glyph and the look of every cell, by kind and block."""
-        return {at: self._cell(*at) for at in self._at}
 
     def _region(self, kind: str, block: int) -> Region:
         """Where a cell is drawn."""
