@@ -153,7 +153,7 @@ _REST = (
     Column(Head("sparsity", "sparsity", 8),
            lambda row: "–" if row.dense else f"{row.sparsity * 100:g} %",
            lambda row: row.sparsity),
-    Column(Head("settings", "settings", 24, right=False), lambda row: row.settings,
+    Column(Head("settings", "settings", 26, right=False), lambda row: row.settings,
            lambda row: row.settings or None),
     _figure(_METRICS["params"], "params", 7),
     _figure(_METRICS["psnr"], "PSNR", 5),

@@ -34,7 +34,7 @@ class LogLines(ScrollView, can_focus=True):
     lines it has, so that nothing moves under the reader's eyes."""
 
     # A scrollbar that came and went would change the width that lines are wrapped to.
-    DEFAULT_CSS = "LogLines { height: 1fr; scrollbar-size: 1 1; overflow-y: scroll; }"
+    DEFAULT_CSS = "LogLines { height: 1fr; scrollbar-size: 1 1; scrollbar-gutter: stable; }"
 
     class Moved(Message, bubble=True):
         """Another place, other lines, or another way to show them."""
