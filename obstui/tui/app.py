@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
@@ -19,18 +19,16 @@ from textual import work
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.events import Event, Key, Paste
-from textual.filter import LineFilter, NoColor
-from textual.notifications import SeverityLevel
 from textual.screen import Screen
-from textual.timer import Timer
 
 from obstui.config import Settings
 from obstui.tui import attention, theme
-from obstui.tui.appearance import Appearance, Ascii, colourless
+from obstui.tui.appearance import Appearance
 from obstui.tui.aside import aside
 from obstui.tui.follow import Follower, Reading, Snapshot
 from obstui.tui.images import Display
 from obstui.tui.keymap import doubled, wrong_ids
+from obstui.tui.looks import Looks
 from obstui.tui.messages import StoreRead, WorkerAsked
 from obstui.tui.places import PLACES
 from obstui.tui.remembered import Remembered
@@ -38,7 +36,6 @@ from obstui.tui.screens.confirm import Confirm, Question
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.screens.view import View, Whole
 from obstui.tui.theme import style
-from obstui.tui.type_ahead import TypeAhead
 from obstui.tui.writer import Declined, Writer, sentence
 
 if TYPE_CHECKING:
@@ -49,7 +46,6 @@ if TYPE_CHECKING:
     from obstui.tui.form import Opening
 
 TERMINAL_EVERY = 5.0
-HOLD_AT_MOST = 0.15
 STORE_WAITS = 0.5
 """Seconds that a store which cannot be written now may hold the exit up."""
 
@@ -94,29 +90,14 @@ def settle_memory() -> None:
     gc.freeze()
 
 
-class Dashboard(TypeAhead[None]):
+class Dashboard(Looks):
     """Shows the store's newest snapshot on whatever screen is on top, and passes wishes on."""
 
     TITLE = "obstui"
     # Textual loads the CSS of pushed screens, but not that of the first one.
     CSS_PATH = "screens/queue.tcss"
-    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
-        (0, "-tiny"), (40, "-narrow"), (76, "-normal"), (130, "-wide"),
-    ]  # fmt: skip
-    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
-        (0, "-flat"), (12, "-short"), (22, "-medium"), (38, "-tall"),
-    ]  # fmt: skip
     COMMAND_PALETTE_BINDING = "ctrl+p"
     KEYS_WAIT_FOR = frozenset({"submit", "form", "acts", "store", "models", "ab", "ask"})
-    CSS = """
-    .-comfortable View { padding: 0 1; }
-    .-comfortable View > StatusLine { margin-bottom: 1; }
-    .-comfortable View > KeyBar { margin-top: 1; }
-    .-theme-ansi ModalScreen, .-theme-colourless ModalScreen { background: transparent; }
-    .-theme-ansi Select:focus SelectCurrent, .-theme-colourless Select:focus SelectCurrent {
-        text-style: reverse;
-    }
-    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("w", "start_worker", "Start worker", id="app.worker",
                 tooltip="Start the worker that carries the jobs out"),
@@ -151,10 +132,11 @@ class Dashboard(TypeAhead[None]):
         appearance: Appearance | None = None,
         settings: Settings | None = None,
     ) -> None:
-        super().__init__()
-        self.appearance = appearance or Appearance()
-        self.settings = settings or Settings()
-        self.remembered = Remembered(None if readonly else paths.home / "dashboard.json")
+        super().__init__(
+            appearance or Appearance(),
+            settings or Settings(),
+            Remembered(None if readonly else paths.home / "dashboard.json"),
+        )
         self._left_at = self.remembered.get("place", "queue"), self.remembered.get("job open", 0)
         self.pictures = pictures or Display()
         self.paths, self.readonly, self.clock = paths, readonly, clock
@@ -176,63 +158,10 @@ class Dashboard(TypeAhead[None]):
         )
         self._writer = Writer(paths)
         self._title = ""
-        self._held = contextlib.ExitStack()
-        self._held_until: Timer | None = None
-        self.animation_level = "none"
-        for each in theme.themes():
-            self.register_theme(each)
-        self._wear(self._first_theme())
-        self.set_class(self._first_density(), "-comfortable")
         self.set_keymap(self.settings.keys)
 
     def get_default_screen(self) -> Screen[None]:
         return QueueScreen(self._watch)
-
-    # -- looks -------------------------------------------------------------------------------
-
-    def _first_theme(self) -> str:
-        """As asked for, else as it was left, unless the settings have been changed since."""
-        if colourless():
-            return theme.COLOURLESS
-        set_to = self.settings.theme or "dark"
-        chosen = self.appearance.theme or self.remembered.get(f"theme instead of {set_to}", set_to)
-        return chosen if chosen in theme.THEMES else set_to
-
-    def _first_density(self) -> bool:
-        set_to = self.settings.density
-        return self.remembered.get(f"density instead of {set_to}", set_to) == "comfortable"
-
-    def _wear(self, name: str) -> None:
-        theme.use(name)
-        self.theme = name
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        """What everything drawn passes through on its way to the terminal."""
-        filters = list(super().get_line_filters())
-        if colourless():
-            filters.append(NoColor())
-        if self.appearance.ascii:
-            filters.append(Ascii())
-        return filters
-
-    async def action_theme(self, name: str) -> None:
-        """Wear a theme of `theme.THEMES`, now and the next time."""
-        self._wear(name)
-        self.remembered.put(f"theme instead of {self.settings.theme or 'dark'}", name)
-        self.call_after_refresh(self._show)
-        self.notify(f"Theme: {name}", markup=False, timeout=2)
-
-    async def action_next_theme(self) -> None:
-        names = list(theme.THEMES)
-        here = names.index(self.theme) if self.theme in names else -1
-        await self.action_theme(names[(here + 1) % len(names)])
-
-    def action_density(self) -> None:
-        self.toggle_class("-comfortable")
-        for screen in self.screen_stack:
-            self.stylesheet.update(screen)  # also of those that lie below
-        density = "comfortable" if self.has_class("-comfortable") else "compact"
-        self.remembered.put(f"density instead of {self.settings.density}", density)
 
     # -- life --------------------------------------------------------------------------------
 
@@ -300,22 +229,6 @@ class Dashboard(TypeAhead[None]):
         self._writer.close()
         self.remembered.close()
 
-    def notify(
-        self,
-        message: str,
-        *,
-        title: str = "",
-        severity: SeverityLevel = "information",
-        timeout: float | None = None,
-        markup: bool = True,
-    ) -> None:
-        """The newest news takes the place of the one before: a key that is pressed five times would
-        bury what it is about. What went wrong stays until it has been seen."""
-        if severity == "information":
-            for each in [each for each in self._notifications if each.severity == severity]:
-                self._unnotify(each, refresh=False)
-        super().notify(message, title=title, severity=severity, timeout=timeout, markup=markup)
-
     # -- the store ---------------------------------------------------------------------------
 
     async def on_event(self, event: Event) -> None:
@@ -348,31 +261,6 @@ class Dashboard(TypeAhead[None]):
         for screen in tuple(self.screen_stack):
             if isinstance(screen, View):
                 await screen.show_newest()
-
-    def hold(self) -> None:
-        """Leave on the terminal what is there until the screen that comes has its contents: each
-        frame in between would be sent whole, and seen as a flicker."""
-        if self.snapshot.read and self._held_until is None:
-            self._held.enter_context(self.batch_update())
-            self._held_until = self.set_timer(HOLD_AT_MOST, self.let_see)
-
-    def _end_batch(self) -> None:
-        """Textual asks the app alone what is left to draw: a screen whose time to draw fell into
-        the batch (a footer that is made anew is one) would stay unseen until the next key."""
-        super()._end_batch()
-        if not self._batch_count and self.screen_stack:
-            self.screen.check_idle()
-
-    def let_see(self) -> None:
-        """Draw what `hold` has held back."""
-        if self._held_until is not None:
-            self._held_until.stop()
-            self._held_until = None
-            self._held.close()
-            if self.screen_stack:
-                # Not `refresh`: it would draw once for the layout and once more for itself.
-                self.screen._compositor.update_widgets({self.screen})
-                self.screen.refresh(layout=True, repaint=False)
 
     def follow(
         self,
@@ -472,15 +360,6 @@ class Dashboard(TypeAhead[None]):
         return super().check_action(action, parameters)
 
     # -- screens -----------------------------------------------------------------------------
-
-    def push_screen(self, screen: Screen[Any] | str, *args: Any, **more: Any) -> Any:
-        """A screen learns how much room there is only once it has been laid out, and then all in it
-        is styled and laid out a second time: tell it before."""
-        if isinstance(screen, Screen) and self.screen_stack:
-            sizes = [*self.HORIZONTAL_BREAKPOINTS, *self.VERTICAL_BREAKPOINTS]
-            known = self.screen.classes.intersection(name for _, name in sizes)
-            screen.add_class(*known, update=False)
-        return super().push_screen(screen, *args, **more)
 
     @property
     def place(self) -> str:

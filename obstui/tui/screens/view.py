@@ -85,7 +85,8 @@ class View(Whole[T]):
         if self.place:
             self.dashboard.remembered.put("place", self.place)
             self.dashboard.remembered.put("job open", 0)
-        self.dashboard.hold()
+        if self.dashboard.snapshot.read:
+            self.dashboard.hold()
         self.ask_follower()
         self.call_after_refresh(self.show_newest)
 
