@@ -97,7 +97,7 @@ def run(
         file = work / f"timed-{key[:32]}.json"
         row = _read(file)
         done = 0 if row is None else pictures
-        yield Phase(ahead[number][0], pictures, "picture", done, ahead[number + 1 :])
+        yield Phase(ahead[number][0], pictures, "pictures", done, ahead[number + 1 :])
         if row is None:
             measured = yield from _time(pipe, look, settings, cancelled)
             row = _row(look, path, pipe, measured, dense)

@@ -29,6 +29,7 @@ class Event:
 @dataclass(frozen=True, slots=True)
 class Phase(Event):
     """A phase of the run begins; `total` units of work are ahead, `done` of them already finished.
+    `unit` is what `total` of them are called ("steps").
 
     `following` lists the phases still to come as (name, total) so that a viewer can say what is
     left after this one.

@@ -193,7 +193,7 @@ def paint(
     found = {shot: pictures.find(out, shot, look.key(shot)) for shot in shots}
     done = look.steps * sum(picture is not None for picture in found.values())
     total = look.steps * len(shots)
-    yield Phase(phase, total, "step", done=done, following=following)
+    yield Phase(phase, total, "steps", done=done, following=following)
     for shot, picture in found.items():
         if picture:
             yield _saved(picture, shot, name, reused=True)

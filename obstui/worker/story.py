@@ -37,8 +37,7 @@ def _words(event: Event) -> str:
     match event:
         case Phase():
             before = f", {event.done:,} of them done before" if event.done else ""
-            plural = "s" if event.total != 1 else ""
-            return f"{event.name}: {event.total:,} {event.unit}{plural}{before}"
+            return f"{event.name}: {event.total:,} {event.unit}{before}"
         case CheckpointSaved():
             return f"checkpoint: {event.done:,} of {event.total:,}"
         case TargetsFound():

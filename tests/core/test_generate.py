@@ -45,7 +45,7 @@ def test_every_image_is_announced_with_progress_by_step(
     events = list(generate.run(replace(SETTINGS, count=2), tmp_path, never, pipes))
     load, paint = (event for event in events if isinstance(event, Phase))
     assert (load.name, load.following) == ("load", (("generate", 18),))
-    assert (paint.name, paint.total, paint.done, paint.unit) == ("generate", 18, 0, "step")
+    assert (paint.name, paint.total, paint.done, paint.unit) == ("generate", 18, 0, "steps")
     progress = [
         event.done for event in events[events.index(paint) :] if isinstance(event, Progress)
     ]

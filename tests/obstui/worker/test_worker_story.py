@@ -21,7 +21,7 @@ SOLVED = events.TargetSolved(
     12.5, 1.234,
 )  # fmt: skip
 TOLD: list[tuple[Event, str]] = [
-    (events.Phase("calibrate", 960, "step", 320), "calibrate: 960 steps, 320 of them done before"),
+    (events.Phase("calibrate", 960, "steps", 320), "calibrate: 960 steps, 320 of them done before"),
     (events.Phase("load", 1, "model"), "load: 1 model"),
     (events.CheckpointSaved(320, 960), "checkpoint: 320 of 960"),
     (events.TargetsFound(({}, {})), "found 2 targets"),
@@ -67,7 +67,7 @@ def test_a_comparison_goes_on_counting_from_model_to_model(
     written = os.open(tmp_path / "said", os.O_WRONLY | os.O_CREAT)
     with Teller(Channel(written, os.abort)) as teller:
         for name, total in (("load", 1), ("generate dense", 40), ("generate 1@30", 40)):
-            teller.tell(events.Phase(name, total, "step"))
+            teller.tell(events.Phase(name, total, "steps"))
             teller.tell(events.Progress(total, total))
     os.close(written)
     said: list[dict[str, Any]] = [
