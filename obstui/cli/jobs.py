@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -12,7 +13,7 @@ from obstui.cli import output
 from obstui.cli.output import as_dict, emit, json_option, say
 from obstui.config import Paths
 from obstui.options import duration
-from obstui.store import JobView, NotFound, Reader, search
+from obstui.store import JobView, NotFound, Reader, endings, search
 from obstui.store.views import LIVE, STATES, WAITING
 from obstui.text import one_line, plain
 
@@ -162,6 +163,7 @@ def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
                 **as_dict(job),
                 "log": str(paths.log(job.ulid, job.attempt)) if attempts else None,
                 "notes": notes,
+                "attempts": [asdict(attempt) for attempt in attempts],
             }
         )
         return
@@ -174,6 +176,11 @@ def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
         ("error", job.error or ""),
         ("time", output.took(job)),
         ("attempt", f"{job.attempt} on {job.device}" if job.attempt and job.device else ""),
+        *(
+            (how, output.ending(attempt, told=job.error))
+            for attempt in attempts
+            if (how := endings.how(attempt))
+        ),
         ("window", job.window or ""),
         ("at most", duration(job.max_runtime) if job.max_runtime else ""),
         ("after", ", ".join(f"job {parent}" for parent in needs)),
@@ -330,7 +337,8 @@ def logs(paths: Paths, job_id: int, attempt: int | None, follow: bool) -> None:
             )
         raise NotFound(f"Job {job_id} has no log yet: its state is {job.state}.")
     if not follow and not path.stat().st_size:
-        say(f"The log of job {job_id} is empty: its process had nothing to say.")
+        ended = _end(reader, job, attempt)
+        say(f"The log of job {job_id} is empty: its process had nothing to say.{ended}")
     offset = 0
     while True:
         job = _found(reader, job_id)
@@ -346,6 +354,14 @@ def logs(paths: Paths, job_id: int, attempt: int | None, follow: bool) -> None:
             break
         time.sleep(0.25)
     reader.close()
+
+
+def _end(reader: Reader, job: JobView, number: int | None) -> str:
+    """How the attempt with this number, the newest without one, ended, if it did not end well."""
+    for attempt in reader.attempts(job.id):
+        if attempt.number == (number or job.attempt) and (how := endings.how(attempt)):
+            return f" {how.capitalize()}: {output.ending(attempt)}"
+    return ""
 
 
 @click.command()

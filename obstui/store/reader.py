@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, String, and_, case, cast,
 from obstui.config import Paths
 from obstui.estimate import parted
 from obstui.store.connection import Access, bring_up_to_date, reader_engine
+from obstui.store.endings import AFTER, INTERRUPTED, STOPPED
 from obstui.store.images import ImageFilter, ImageView, read_images
 from obstui.store.search import Found, Listing, Term, condition, order
 from obstui.store.tables import (
@@ -41,21 +42,6 @@ from obstui.store.views import (
     WorkerView,
 )
 from obstui.windows import is_open, opens_at
-
-_AFTER = {
-    "worker_lost": "a lost worker",
-    "child_lost": "a lost process",
-    "host_reboot": "a restart of the computer",
-    "gpu_busy": "another program used the device",
-    "gpu_lost": "the device was lost",
-    "disk_full": "the disk was full",
-    "oom_gpu": "the device's memory ran out",
-    "oom_host": "the computer's memory ran out",
-    "segfault": "a crash",
-    "signal": "its process was killed",
-    "exit_code": "a failure",
-    "timeout": "it took too long",
-}
 
 WORKER_GONE = "its worker is gone: obstui worker start lets it go on"
 
@@ -329,6 +315,18 @@ class Reader(Access):
         with self._read() as conn:
             return dict(conn.execute(query).tuples().all())
 
+    def lost_attempts(self, since: float) -> int:
+        """How many attempts were lost since a time, of jobs that were taken up again."""
+        query = (
+            select(func.count())
+            .select_from(attempts)
+            .join(jobs, and_(jobs.c.id == attempts.c.job_id, jobs.c.attempt > attempts.c.number))
+            .where(attempts.c.state == INTERRUPTED, attempts.c.finished_at >= since)
+            .where(attempts.c.reason.not_in(STOPPED))
+        )
+        with self._read() as conn:
+            return conn.execute(query).scalar_one()
+
     def setting(self, key: str) -> Any:
         """A small value that a writer kept; None if there is none."""
         with self._read() as conn:
@@ -445,7 +443,7 @@ def view_jobs(
             names = parents[row.id]
             return f"waits for job{'s' if len(names) > 1 else ''} {', '.join(names)}"
         if row.not_before is not None and row.not_before > now:
-            after = _AFTER.get(row.reason, "a pause")
+            after = AFTER.get(row.reason, "a pause")
             return f"starts again at {_clock_time(row.not_before, now)} after {after}"
         if row.window is not None and not is_open(row.window, now):
             opens = _clock_time(opens_at(row.window, now), now)
