@@ -55,7 +55,7 @@ class CannotPlan(Problem):
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One UNet: dense (`sparsity` 0) or a variant. `flops` are those of one sample's forward pass,
+    """One UNet: dense (`sparsity` 0) or a variant. `flops` are those of one sample,
     `speedup` is dense over own FLOP: the most that fewer operations alone can give."""
 
     name: str
@@ -87,13 +87,15 @@ class Duration:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`passes` are forward passes of the UNet over all batches, `flops` their operations; `disk` is
-    bytes by what takes them. Both count every pass in full: replays of recorded denoising stop
-    early. `assumed` says that the model is not here and was taken for SDXL."""
+    """`samples` go through the UNet, one for each step of a picture or prompt, two with guidance, in
+    `passes` forward passes of a batch each; `flops` are the samples' operations. All count every
+    pass in full: replays of recorded denoising stop early. `disk` is bytes by what takes them.
+    `assumed` says that the model is not here and was taken for SDXL."""
 
     spec: Spec
     size: int
     guided: bool
+    samples: int
     passes: int
     flops: int
     levels: tuple[Level, ...]
@@ -168,11 +170,11 @@ def past(runs: Iterable[PastRun], plan: Plan) -> Duration | None:
             continue
         device = device or run.device
         if run.device == device and len(known) < HISTORY_JOBS:
-            known.append(run.price(_samples(spec)))
+            known.append(run.price(_steps_painted(spec)))
     if not known:
         return None
     steady = median(steady for steady, _ in known)
-    growing = median(rate for _, rate in known) * _samples(plan.spec)
+    growing = median(rate for _, rate in known) * _steps_painted(plan.spec)
     return Duration(steady, growing, len(known))
 
 
@@ -183,20 +185,21 @@ def _make(spec: Spec, vram: float | None) -> Plan:
     levels = _levels(spec, model, latent)
     choices = _choices(spec, model, size, guided=guided)
     choice = memory.fit(choices, int(vram * GIB)) if vram is not None else next(iter(choices))
-    forwards = _samples(spec) * (2 if guided else 1)
+    samples = _steps_painted(spec) * (2 if guided else 1)
     dense = model.unet.flops(latent, text_tokens=model.text_tokens)
     if isinstance(spec, PruneSpec):
         rounds = choice.groups if spec.method == "obs" else 0
-        flops = rounds * forwards * dense
+        samples *= rounds
+        flops = samples * dense
         passes = rounds * _steps(spec) * ceil(_prompts(spec) / choice.batch)
         disk = _prune_disk(spec, model, latent, levels)
     else:
         painted = _painted(spec, levels)
-        flops = sum(forwards // len(painted) * level.flops for level in painted)
+        flops = sum(samples // len(painted) * level.flops for level in painted)
         passes = _steps(spec) * ceil(_images(spec) / choice.batch) * len(painted)
         kept = 0 if isinstance(spec, BenchSpec) else _images(spec)
         disk = {"pictures at most": len(painted) * kept * _picture_bytes(size, latent)}
-    return Plan(spec, size, guided, passes, flops, levels, choice, disk, assumed)
+    return Plan(spec, size, guided, samples, passes, flops, levels, choice, disk, assumed)
 
 
 def _model(name: str) -> tuple[Model, bool]:
@@ -287,8 +290,8 @@ def _steps(spec: Spec) -> int:
     return CALIBRATION_STEPS if isinstance(spec, PruneSpec) else defaults(spec.model).steps
 
 
-def _samples(spec: Spec) -> int:
-    """Samples that the UNet sees, without guidance's doubling: what a job's time grows with."""
+def _steps_painted(spec: Spec) -> int:
+    """Steps of all pictures or prompts by all models: what a job's time grows with."""
     if isinstance(spec, PruneSpec):
         return _steps(spec) * _prompts(spec)
     models = 1 if isinstance(spec, GenerateSpec) else 1 + len(spec.variants)
@@ -308,7 +311,7 @@ def _prune_disk(
     if spec.method == "obs":
         disk[_HESSIANS] = memory.hessian_bytes(targets)
         state = _LATENT_CHANNELS * latent * latent * _HALF
-        disk[_TRAJECTORIES] = _samples(spec) * state
+        disk[_TRAJECTORIES] = _steps_painted(spec) * state
     return disk
 
 

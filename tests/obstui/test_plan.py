@@ -71,7 +71,8 @@ def test_sdxls_table_is_exact(obstui: Run, tmp_path: Path) -> None:
     printed = obstui(*arguments).out
     assert all(f"{params:,}" in printed for params, _, _ in TABLE.values())
     assert "6.761 TFLOP" in printed
-    assert "2,500 forward passes" in printed
+    assert "5,000 samples through the UNet, 33.806 PFLOP, in 2,500 forward passes" in printed
+    assert "Guidance takes two samples a step." in printed
     assert not (tmp_path / "home").exists()  # planning leaves no trace
 
 
@@ -116,13 +117,17 @@ def test_pictures_and_comparisons(obstui: Run) -> None:
     found = obstui("generate", *arguments, "--variant", "1@30", "--vram", "8", "--json").data
     assert found["vram"]["offload"] == "model"
     assert found["passes"] == 30 * 2 * 3
-    assert found["flops"] == 2 * 30 * 6 * found["levels"][1]["flops"]  # guided: two samples each
-    assert obstui("generate", *arguments, "--guidance", "1", "--json").data["flops"] == (
-        30 * 6 * found["levels"][0]["flops"]
-    )
+    assert found["samples"] == 2 * 30 * 6  # guided: two each
+    assert found["flops"] == found["samples"] * found["levels"][1]["flops"]
+    plainly = obstui("generate", *arguments, "--guidance", "1", "--json").data
+    assert plainly["samples"] == 30 * 6
+    assert plainly["flops"] == 30 * 6 * found["levels"][0]["flops"]
+    assert "Guidance" not in obstui("generate", *arguments, "--guidance", "1").out
     compared = obstui("compare", "--variants", "1@10,1@30", "--num-prompts", "4", "--json").data
     assert [level["name"] for level in compared["levels"]] == ["dense", "1@10", "1@30"]
     assert compared["passes"] == 30 * 4 * 3
+    assert compared["samples"] == 2 * 30 * 4 * 3
+    assert compared["flops"] == sum(2 * 30 * 4 * level["flops"] for level in compared["levels"])
     assert compared["levels"][0]["params"] == 8_248_900
     assert not compared["assumed"]
 
@@ -148,7 +153,7 @@ def test_a_folder_is_read_and_not_assumed(obstui: Run) -> None:
 
 def test_magnitude_runs_nothing(obstui: Run) -> None:
     found = obstui("prune", "--method", "magnitude", "--json").data
-    assert (found["passes"], found["flops"]) == (0, 0)
+    assert (found["samples"], found["passes"], found["flops"]) == (0, 0, 0)
     assert set(found["disk_bytes"]) == {"variants", "solved targets"}
 
 

@@ -229,9 +229,11 @@ def plan_lines(found: Forecast, total: int, device: str) -> Iterator[Text]:
     if found.time:
         time = f"about {duration(found.time.seconds)}, as {found.time.jobs} before it took"
     yield Text.assemble(("Time ", style("muted")), (time, style("text")))
-    yield Text.assemble(("Work ", style("muted")), (_passes(found), style("text")))
+    yield Text.assemble(("Work ", style("muted")), (_work_words(found), style("text")))
+    if made.samples and made.guided:
+        yield Text("     guidance takes two samples a step", style("muted"))
     yield Text()
-    yield _row(("model", 14), ("params", 9), ("removed", 9), ("FLOP/pass", 13), look="muted")
+    yield _row(("model", 14), ("params", 9), ("removed", 9), ("FLOP/sample", 13), look="muted")
     for level in made.levels:
         name = one_line(level.name, limit=14)
         removed = f"{level.removed:.1%}" if level.removed else "–"
@@ -290,9 +292,11 @@ def _disk_line(octets: int, free: int | None) -> Text:
     )  # fmt: skip
 
 
-def _passes(found: Forecast) -> str:
+def _work_words(found: Forecast) -> str:
     made = found.plan
-    return f"{made.passes:,} passes, {_flop(made.flops)}" if made.passes else "none: weights alone"
+    if not made.samples:
+        return "none: weights alone"
+    return f"{made.samples:,} samples in {made.passes:,} passes, {_flop(made.flops)}"
 
 
 def _fit(needed: int, total: int) -> str:
