@@ -128,10 +128,8 @@ def _text(found: Plan, time: Duration | None) -> str:
     parts = [_levels(found), _memory(found), _disk(found)]
     lines = [_work(found)]
     if time:
-        lines.append(
-            f"Time: about {output.duration(time.seconds)}, as {time.jobs} like "
-            f"job{'s' * (time.jobs > 1)} took on this machine."
-        )
+        like = "an earlier job" if time.jobs == 1 else f"{time.jobs} earlier jobs"
+        lines.append(f"Time: about {output.duration(time.seconds)}, like {like} on this machine.")
     else:
         lines.append("Time: unknown until a job of this kind, model and size has run here.")
     if found.assumed:

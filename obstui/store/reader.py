@@ -14,7 +14,7 @@ from typing import Any, Self
 from sqlalchemy import ColumnElement, Connection, Row, String, and_, case, cast, func, or_, select
 
 from obstui.config import Paths
-from obstui.estimate import parted
+from obstui.estimate import parted, ready
 from obstui.store.connection import Access, bring_up_to_date, reader_engine
 from obstui.store.endings import AFTER, INTERRUPTED, STOPPED
 from obstui.store.images import ImageFilter, ImageView, read_images
@@ -300,7 +300,8 @@ class Reader(Access):
         with self._read() as conn:
             rows = [row for row in conn.execute(query) if row.seconds and row.seconds > 0]
             phases = _phases(conn, [row.id for row in rows])
-        found = (_past_run(row, phases.get(row.id, [])) for row in rows)
+            warm = _warm(conn)
+        found = (_past_run(row, phases.get(row.id, []), warm=row.id in warm) for row in rows)
         return [run for run in found if run is not None]
 
     def device_seconds(self, since: float, now: float) -> dict[str, float]:
@@ -475,12 +476,30 @@ def _phases(conn: Connection, ids: list[int]) -> dict[int, list[tuple[float, dic
     return found
 
 
-def _past_run(row: Row[Any], phases: list[tuple[float, dict[str, Any]]]) -> PastRun | None:
+def _warm(conn: Connection) -> set[int]:
+    """The jobs that a process took at their first attempt which had run another job before."""
+    process = (attempts.c.boot_id, attempts.c.pid, attempts.c.start_ticks)
+    turn = func.row_number().over(partition_by=process, order_by=attempts.c.started_at)
+    turns = select(attempts.c.job_id, attempts.c.number, attempts.c.pid, turn.label("turn"))
+    known = turns.where(attempts.c.pid.is_not(None)).subquery()
+    later = select(known.c.job_id).where(known.c.number == 1, known.c.turn > 1)
+    return set(conn.execute(later).scalars())
+
+
+def _past_run(
+    row: Row[Any], phases: list[tuple[float, dict[str, Any]]], *, warm: bool
+) -> PastRun | None:
     run = PastRun(row.spec, row.seconds, row.device)
     if not phases:
         return run
     parts = parted(phases, row.started_at, row.finished_at)
-    return parts and replace(run, steady=parts[0], growing=parts[1])
+    return parts and replace(
+        run,
+        steady=parts[0],
+        growing=parts[1],
+        ready=ready(phases, row.started_at),
+        warm=warm,
+    )
 
 
 def _ran(conn: Connection, rows: Sequence[Row[Any]]) -> dict[int, float]:

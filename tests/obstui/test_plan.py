@@ -16,6 +16,7 @@ from core.manifest import FORMAT, MANIFEST, VERSION, encode_kept
 from obstui import plan
 from obstui.cli import main
 from obstui.specs import ImportSpec, parse
+from tests.obstui import tui_store
 from tests.obstui.tui_store import Scene
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -243,6 +244,44 @@ def test_what_a_short_job_needs_to_begin_is_not_multiplied(tmp_path: Path) -> No
     scene.close()
 
 
+def paint(scene: Scene, kind: str, process: int, loading: float, painting: float) -> None:
+    """A finished job of 8 steps, by a process that has perhaps run others before."""
+    variants = {"variants": ["1@30"], "num_prompts": 1} if kind == "compare" else {"prompts": ["x"]}
+    scene.queue(kind, steps=8, **variants)
+    claim = scene.store.claim("w-1", "cpu")
+    assert claim is not None
+    assert scene.store.started(claim, process, 1)
+    scene.phase(claim, "load", 1, "model")
+    scene.now += loading
+    scene.phase(claim, "generate", 8, "step")
+    scene.now += painting
+    scene.finish(claim, "succeeded")
+
+
+def test_who_finds_no_model_loaded_has_to_load_it(tmp_path: Path) -> None:
+    """Two generations were short because a comparison had left the model to them."""
+    from obstui.store import Reader
+
+    scene = Scene(tmp_path)
+    tui_store.prune_finished(scene, (0.3,))
+    paint(scene, "compare", 11, 10, 4)
+    for _ in range(2):
+        paint(scene, "generate", 11, 1, 2)
+    scene.queue("generate", prompts=["x"], model="owner/other", steps=8)
+    scene.finish(scene.start(), "cancelled")
+    wanted = plan.make(parse({"kind": "generate", "prompts": ["x"], "steps": 8}))
+    pruned = plan.make(parse({"kind": "prune", "num_prompts": 48}))
+    with Reader.open(scene.paths) as reader:
+        runs = reader.past_runs()
+        assert [run.warm for run in runs if run.spec["kind"] != "prune"] == [True, True, False]
+        found, cut = plan.past(runs, wanted), plan.past(runs, pruned)
+    assert found == plan.Duration(10, pytest.approx(2), 2, saved=9)
+    assert found.seconds >= 3, "at least what the like have taken"
+    assert cut is not None
+    assert cut.saved == 0, "a prune never finds its model loaded"
+    scene.close()
+
+
 def test_the_command_reads_the_history(obstui: Run, tmp_path: Path) -> None:
     assert obstui("generate", "--prompt", "a", "--json").data["time"] is None
     scene = Scene(tmp_path / "home")
@@ -253,7 +292,7 @@ def test_the_command_reads_the_history(obstui: Run, tmp_path: Path) -> None:
     scene.close()
     arguments = ("generate", "--prompt", "a", "--count", "2")
     assert obstui(*arguments, "--json").data["time"]["seconds"] == pytest.approx(120, abs=1)
-    assert "Time: about 2m 00s" in obstui(*arguments).out
+    assert "Time: about 2m 00s, like an earlier job on this machine." in obstui(*arguments).out
 
 
 def test_nothing_of_a_name_reaches_the_terminal_as_codes(obstui: Run, tmp_path: Path) -> None:

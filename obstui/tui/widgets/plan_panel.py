@@ -85,18 +85,23 @@ def work_out(paths: Paths, asked: Sequence[Spec]) -> Forecast:
 
 
 def _together(alike: Counter[Any], found: Iterable[Forecast]) -> Together:
-    """The sums; a calibration that several jobs of the sweep share counts once."""
+    """The sums; a calibration that several jobs of the sweep share counts once, and so does the
+    loading of a model that one job leaves loaded for the next."""
     from obstui.finish import finds_calibrated
 
     jobs = alike.total()
     if len(alike) > PLANNED:
         return Together(jobs, None, None)
     seconds, disk = 0.0, 0
+    loaded: set[str] = set()
     calibrated = finds_calibrated(spec.model_dump(mode="json") for spec in alike)
     for count, each, again in zip(alike.values(), found, calibrated, strict=True):
         disk += count * (each.disk - (each.plan.shared_disk if again else 0))
         time = each.time
         seconds += count * (time.steady + (0.0 if again else time.growing)) if time else math.nan
+        model = each.plan.spec.model
+        seconds -= (count - (model not in loaded)) * time.saved if time else 0.0
+        loaded.add(model)
     return Together(jobs, None if math.isnan(seconds) else seconds, disk)
 
 
@@ -227,7 +232,9 @@ def plan_lines(found: Forecast, total: int, device: str) -> Iterator[Text]:
     yield Text()
     time = "unknown until one like it has run here"
     if found.time:
-        time = f"about {duration(found.time.seconds)}, as {found.time.jobs} before it took"
+        jobs = found.time.jobs
+        like = "an earlier job" if jobs == 1 else f"{jobs} earlier jobs"
+        time = f"about {duration(found.time.seconds)}, like {like}"
     yield Text.assemble(("Time ", style("muted")), (time, style("text")))
     yield Text.assemble(("Work ", style("muted")), (_work_words(found), style("text")))
     if made.samples and made.guided:
