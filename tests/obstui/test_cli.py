@@ -108,7 +108,7 @@ def test_attempts_that_did_not_end_well_are_told(obstui: Run, tmp_path: Path) ->
         ("failed", {"reason": "exit_code", "error": "It broke."}),
     ):
         claim = scene.start()
-        scene.log(claim, "")
+        scene.log(claim, "so far\n" if state == "failed" else "")
         scene.now += 75
         scene.finish(claim, state, **facts)
         scene.now += 600
@@ -125,10 +125,37 @@ def test_attempts_that_did_not_end_well_are_told(obstui: Run, tmp_path: Path) ->
     assert [(each["number"], each["reason"]) for each in told] == [
         (1, "child_lost"), (2, "drain"), (3, "worker_lost"), (4, "exit_code"),
     ]  # fmt: skip
-    first, last = (obstui("logs", "1", *more).err for more in (("--attempt", "1"), ()))
-    assert "is empty" in first
-    assert first.rstrip().endswith("Lost: attempt 1 on cpu after 1m 15s: It was killed (SIGKILL).")
-    assert last.rstrip().endswith("Failed: attempt 4 on cpu after 1m 15s: It broke.")
+    first, last = (obstui("logs", "1", *more) for more in (("--attempt", "1"), ()))
+    assert first.err.splitlines() == [
+        "The log of job 1 is empty: its process had nothing to say.",
+        "Lost: attempt 1 on cpu after 1m 15s: It was killed (SIGKILL).",
+    ]
+    assert (last.out, last.err.strip()) == (
+        "so far\n", "Failed: attempt 4 on cpu after 1m 15s: It broke."
+    )  # fmt: skip
+
+
+def test_following_a_log_goes_on_with_the_next_attempt(obstui: Run, tmp_path: Path) -> None:
+    scene = tui_store.Scene(tmp_path / "home")
+    scene.queue("prune")
+    following = subprocess.Popen(
+        [sys.executable, "-m", "obstui", "--db", str(scene.paths.db), "logs", "1", "-f"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert following.stdout is not None
+    first = scene.start()
+    scene.log(first, "one\n")
+    told = [following.stdout.readline()]
+    scene.now += 75
+    scene.finish(first, "queued", reason="child_lost")
+    second = scene.start()
+    scene.log(second, "two\n")
+    told += [following.stdout.readline() for _ in range(2)]
+    scene.finish(second, "succeeded", result={})
+    told.append(following.communicate(timeout=30)[0])
+    scene.close()
+    assert told == ["one\n", "Lost: attempt 1 on cpu after 1m 15s: a lost process\n", "two\n", ""]
+    assert following.returncode == 0
 
 
 def test_a_comparison_waits_for_its_variants(obstui: Run) -> None:
