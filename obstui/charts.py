@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 66, 16, 14, 46
 LOG_FROM = 30.0
 """An axis whose largest value is so many times its smallest, all positive, is logarithmic."""
 
@@ -31,9 +31,9 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A named height that the dots are compared with: a line across the chart."""
+    """A named value that the dots are compared with: a line right through the chart."""
 
-    y: float
+    value: float
     name: str
 
 
@@ -72,13 +72,20 @@ def axis(values: Sequence[float], marks: int = 5) -> Axis:
     return Axis(low, high, False, tuple(low + step_size * n for n in range(count + 1)))
 
 
-def scatter(dots: Sequence[Dot], x_label: str, y_label: str, level: Level | None = None) -> Markup:
-    """The chart as an `<svg>` element, coloured by the classes of the page. Raises ValueError
-    without dots."""
+def scatter(
+    dots: Sequence[Dot],
+    x_label: str,
+    y_label: str,
+    level: Level | None = None,
+    limit: Level | None = None,
+) -> Markup:
+    """The chart as an `<svg>` element, coloured by the classes of the page, with a `level` among
+    the heights and a `limit` among the places from left to right. Raises ValueError without dots.
+    """
     if not dots:
         raise ValueError("a chart needs a dot")
-    across = axis([dot.x for dot in dots])
-    up = axis([dot.y for dot in dots] + ([level.y] if level else []))
+    across = axis([dot.x for dot in dots] + ([limit.value] if limit else []))
+    up = axis([dot.y for dot in dots] + ([level.value] if level else []))
 
     def at(x: float, y: float) -> tuple[float, float]:
         return (
@@ -110,8 +117,10 @@ def scatter(dots: Sequence[Dot], x_label: str, y_label: str, level: Level | None
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(dot.x, dot.y) for dot in best))
         parts.append(f'<polyline class="front" points="{line}"/>')
     taken = [_around(*at(dot.x, dot.y)) for dot in dots]
+    if limit is not None:  # before the level's name, which must not lie on it
+        parts.append(_limit(limit, at(limit.value, up.low)[0], taken))
     if level is not None:
-        parts.append(_level(level, at(across.low, level.y)[1], taken))
+        parts.append(_level(level, at(across.low, level.value)[1], taken))
     for dot in sorted(dots, key=lambda dot: not dot.best):
         x, y = at(dot.x, dot.y)
         parts.append(_shape(dot, x, y))
@@ -155,17 +164,39 @@ def _shape(dot: Dot, x: float, y: float) -> str:
 
 
 def _level(level: Level, y: float, taken: list[Box]) -> str:
-    """The line, and its name above or below one of its ends, where it hides the least."""
+    """The line, and its name above or below it, at an end if one is free."""
     width = _width(level.name)
+    room = WIDTH - RIGHT - LEFT - 12 - width
     boxes = [
         (left, y + shift - 11, left + width, y + shift)
+        for left in (LEFT + 6 + room * share for share in (0, 1, 0.8, 0.6, 0.4, 0.2))
         for shift in (-3, 13)
-        for left in (LEFT + 6, WIDTH - RIGHT - 6 - width)
     ]
+    line = f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    return line + _named(level, boxes, taken)
+
+
+def _limit(limit: Level, x: float, taken: list[Box]) -> str:
+    """As `_level`, from top to bottom."""
+    width = _width(limit.name)
+    boxes = [
+        (left, low - 11, left + width, low)
+        for left in (x + 5, x - 5 - width)
+        for low in (TOP + 12, HEIGHT - BOTTOM - 4, (TOP + HEIGHT - BOTTOM) / 2)
+        if left >= LEFT and left + width <= WIDTH - RIGHT
+    ]
+    taken.append((x - 1, TOP, x + 1, HEIGHT - BOTTOM))
+    line = f'<line class="level" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
+    return line + _named(limit, boxes, taken)
+
+
+def _named(level: Level, boxes: Sequence[Box], taken: list[Box]) -> str:
+    """The name in that of the boxes where it hides the least."""
+    if not boxes:
+        return ""
     place = min(boxes, key=lambda box: sum(_meet(box, other) for other in taken))
     taken.append(place)
     return (
-        f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         f'<text class="tick" x="{place[0]:.1f}" y="{place[3] - 2:.1f}">{escape(level.name)}</text>'
     )
 
@@ -173,22 +204,28 @@ def _level(level: Level, y: float, taken: list[Box]) -> str:
 def _name(dot: Dot, x: float, y: float, taken: list[Box]) -> str:
     """The dot's name beside, above or below it, or nothing where all is taken."""
     width = _width(dot.name)
-    for left, middle in (
-        (x + 8, y), (x - 8 - width, y), (x - width / 2, y - 11), (x - width / 2, y + 12)
-    ):  # fmt: skip
-        box = (left, middle - 5, left + width, middle + 5)
+    for anchor, at, left, middle in (
+        ("start", x + 8, x + 8, y),
+        ("end", x - 8, x - 8 - width, y),
+        ("middle", x, x - width / 2, y - 12),
+        ("middle", x, x - width / 2, y + 13),
+    ):
+        box = (left, middle - 6, left + width, middle + 6)
         inside = left >= LEFT and box[2] <= WIDTH - RIGHT
         inside = inside and box[1] >= TOP and box[3] <= HEIGHT - BOTTOM
         if inside and not any(_meet(box, other) for other in taken):
             taken.append(box)
             words = escape(dot.name)
-            return f'<text class="name" x="{left:.1f}" y="{middle + 3.5:.1f}">{words}</text>'
+            return (
+                f'<text class="name" x="{at:.1f}" y="{middle + 3.5:.1f}" text-anchor="{anchor}">'
+                f"{words}</text>"
+            )
     return ""
 
 
 def _width(name: str) -> float:
-    """Of a name as the page's font writes it, about."""
-    return 6.2 * len(name)
+    """Of a name where letters are largest, on a narrow screen, about."""
+    return 8.4 * len(name)
 
 
 def _around(x: float, y: float) -> Box:

@@ -104,6 +104,12 @@ def parted(
     return (ended - began - growing, whole) if own or not units else None
 
 
+def ready(phases: Sequence[tuple[float, Mapping[str, Any]]], began: float) -> float:
+    """Seconds from the beginning of an attempt until its model was loaded, 0 if nothing tells."""
+    (_, first), *later = phases or [(began, {})]
+    return later[0][0] - began if later and kin(str(first.get("name", ""))) == "load" else 0.0
+
+
 def typical(histories: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """The median price of each phase over several finished jobs."""
     costs: dict[str, list[float]] = {}

@@ -20,17 +20,18 @@ if TYPE_CHECKING:
     from obstui.store.views import JobView
 
 DENSE = "dense"
+_HALF = 2  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One model. `base` names the dense model it was made from and `model` the variant, or
-    "dense". Sizes are the UNet's weights in bytes as they lie on disk; `step_ms` and `image_s` are
-    medians of a bench, or a comparison's seconds an image; None is not measured. `job_id` made the
-    model, with `settings` that others of its base were not made with ("damping 0.05"), and
-    `measured_by` are the jobs that measured it. `apart`: its pictures were compared with
-    other prompts, seeds or settings than those of the others of its base, which their figures must
-    not be held against."""
+    "dense". Sizes are the UNet's weights in bytes as they lie on disk, the dense one's as they
+    would in the half precision that variants are saved in; `step_ms` and `image_s` are medians
+    of a bench, or a comparison's seconds an image; None is not measured. `job_id` made the model,
+    with `settings` that others of its base were not made with ("damping 0.05"), and `measured_by`
+    are the jobs that measured it. `apart`: its pictures were compared with other prompts, seeds or
+    settings than those of the others of its base, which their figures must not be held against."""
 
     base: str
     model: str
@@ -275,12 +276,14 @@ def _made(job: JobView, made: Mapping[str, Any]) -> Measured:
 
 def _bare(base: str, name: str, found: Mapping[str, Any]) -> Measured:
     """A model that no job here made: the dense one, or a variant's folder."""
+    params = int(found["params"])
     return Measured(
         base=base,
         model=name,
         method=str(found.get("method") or ""),
         sparsity=float(found.get("sparsity") or 0.0),
-        params=int(found["params"]),
+        params=params,
+        size_bytes=_HALF * params if name == DENSE else None,
     )
 
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from obstui import __version__, picture_files
 from obstui.charts import Dot, Level, scatter
+from obstui.conditions import conditions
 from obstui.measured import (
     COSTS,
     METRICS,
@@ -36,6 +37,7 @@ PICTURE_ROWS = 12
 """Prompts that a comparison shows; the page says how many there are."""
 
 _METHODS = ("obs", "magnitude", "imported")
+_MEASURE = ("prune", "compare", "bench")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The pictures of a compare job; `total` counts its prompts and seeds, shown or not."""
+    """The pictures of a compare job; `total` counts its prompts and seeds, shown or not, and
+    `across` is how many models stand in a row."""
 
     job: JobView
+    conditions: str
     rows: tuple[Row, ...]
     total: int
+    across: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,8 @@ class Layers:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A base model with everything measured of it."""
+    """A base model with everything measured of it; `sources` are the jobs that measured, each with
+    its conditions."""
 
     base: str
     rows: tuple[Measured, ...]
@@ -83,6 +89,7 @@ class Section:
     best: frozenset[tuple[str, str]]
     charts: tuple[Markup, ...]
     reseed: Reseed | None
+    sources: tuple[tuple[JobView, str], ...]
 
 
 def render(reader: Reader, jobs: Sequence[JobView], *, title: str, now: float) -> str:
@@ -90,6 +97,8 @@ def render(reader: Reader, jobs: Sequence[JobView], *, title: str, now: float) -
     been deleted are said to be gone. Raises StoreError."""
     done = [job for job in jobs if job.state == "succeeded"]
     rows, scales = measured(done), reseeds(done)
+    devices = {worker.device: worker.device_name for worker in reader.workers()}
+    told = {job.id: conditions(job, devices) for job in done if job.kind in _MEASURE}
     environment = Environment(
         loader=PackageLoader("obstui", "."),
         autoescape=True,
@@ -103,16 +112,30 @@ def render(reader: Reader, jobs: Sequence[JobView], *, title: str, now: float) -
         version=__version__,
         made=time.strftime("%d %B %Y, %H:%M", time.localtime(now)),
         sections=[
-            _section(base, [row for row in rows if row.base == base], scales.get(base))
+            _section(
+                base,
+                [row for row in rows if row.base == base],
+                scales.get(base),
+                tuple(
+                    (job, told[job.id])
+                    for job in sorted(done, key=lambda job: job.id)
+                    if job.id in told and job.spec.get("model") == base
+                ),
+            )
             for base in dict.fromkeys(row.base for row in rows)
         ],
-        comparisons=[_comparison(job) for job in done if job.kind == "compare"],
+        comparisons=[_comparison(job, told[job.id]) for job in done if job.kind == "compare"],
         layers=[found for job in done if job.kind == "prune" and (found := _layers(reader, job))],
         jobs=sorted(jobs, key=lambda job: job.id),
     )
 
 
-def _section(base: str, rows: list[Measured], reseed: Reseed | None) -> Section:
+def _section(
+    base: str,
+    rows: list[Measured],
+    reseed: Reseed | None,
+    sources: tuple[tuple[JobView, str], ...],
+) -> Section:
     known = [m for m in METRICS if any(m.of(row) is not None for row in rows)]
     costs = [metric for metric in known if metric in COSTS]
     qualities = [metric for metric in known if metric in QUALITIES]
@@ -121,7 +144,7 @@ def _section(base: str, rows: list[Measured], reseed: Reseed | None) -> Section:
     if qualities:
         pairs += [(cost, qualities[0]) for cost in costs if cost.key in ("step_ms", "image_s")][:1]
     charts = tuple(chart for pair in pairs if (chart := _chart(rows, *pair, reseed)) is not None)
-    return Section(base, tuple(rows), tuple(known), best, charts, reseed)
+    return Section(base, tuple(rows), tuple(known), best, charts, reseed, sources)
 
 
 def _chart(
@@ -138,14 +161,17 @@ def _chart(
     arrow = "better ↑" if quality.better > 0 else "better ↓"
     height = quality.of_reseed(reseed)
     level = None if height is None else Level(height, "dense, another seed")
-    return scatter(dots, cost.label, f"{quality.label} · {arrow}", level)
+    # What the dense model costs; how far it is from itself would be no place in the chart.
+    dense = next((x for row in rows if row.dense and (x := cost.of(row)) is not None), None)
+    limit = None if dense is None else Level(dense, "dense")
+    return scatter(dots, cost.label, f"{quality.label} · {arrow}", level, limit)
 
 
 def _group(row: Measured) -> int:
     return _METHODS.index(row.method) if row.method in _METHODS else len(_METHODS)
 
 
-def _comparison(job: JobView) -> Comparison:
+def _comparison(job: JobView, told: str) -> Comparison:
     found: dict[tuple[str, int], dict[str, Mapping[str, Any]]] = {}
     for image in (job.result or {}).get("images") or ():
         place = str(image.get("prompt") or ""), int(image.get("seed") or 0)
@@ -159,7 +185,8 @@ def _comparison(job: JobView) -> Comparison:
         )
         for (prompt, seed), images in list(found.items())[:PICTURE_ROWS]
     )
-    return Comparison(job, rows, len(found))
+    across = max((len(row.figures) for row in rows), default=1)
+    return Comparison(job, told, rows, len(found), across)
 
 
 def data_url(path: str, side: int = PICTURE_SIDE) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
 from pathlib import Path
 from statistics import median
@@ -55,7 +56,7 @@ class CannotPlan(Problem):
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One UNet: dense (`sparsity` 0) or a variant. `flops` are those of one sample's forward pass,
+    """One UNet: dense (`sparsity` 0) or a variant. `flops` are those of one sample,
     `speedup` is dense over own FLOP: the most that fewer operations alone can give."""
 
     name: str
@@ -74,11 +75,13 @@ class Level:
 @dataclass(frozen=True, slots=True)
 class Duration:
     """Seconds that do not depend on the number of forward passes, and those that do, from so many
-    jobs of the same kind, model, size and device on this machine."""
+    jobs of the same kind, model, size and device on this machine. `saved` of the steady ones are
+    not needed by a job whose model the one before it has left loaded."""
 
     steady: float
     growing: float
     jobs: int
+    saved: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -87,13 +90,15 @@ class Duration:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`passes` are forward passes of the UNet over all batches, `flops` their operations; `disk` is
-    bytes by what takes them. Both count every pass in full: replays of recorded denoising stop
-    early. `assumed` says that the model is not here and was taken for SDXL."""
+    """`samples` go through the UNet, one for each step of a picture or prompt, two with guidance,
+    in `passes` forward passes of a batch each; `flops` are the samples' operations. All count every
+    pass in full: replays of recorded denoising stop early. `disk` is bytes by what takes them.
+    `assumed` says that the model is not here and was taken for SDXL."""
 
     spec: Spec
     size: int
     guided: bool
+    samples: int
     passes: int
     flops: int
     levels: tuple[Level, ...]
@@ -155,25 +160,40 @@ def check_tokens(spec: JobSpec) -> None:
 def past(runs: Iterable[PastRun], plan: Plan) -> Duration | None:
     """What finished jobs of the same kind, model and size say about a plan's time, newest first.
 
-    The medians, over the newest few on the newest one's device, of the seconds that do not depend
-    on the number of forward passes and of those for each. None when there is no such job: nothing
-    is invented.
+    The medians, over the newest few on the newest one's device, of the seconds for each forward
+    pass, of those that do not depend on their number, and of loading the model: whether the job
+    will find it loaded, nobody knows. None when there is no such job: nothing is invented.
     """
-    known: list[tuple[float, float]] = []
-    device = None
+    runs = list(runs)
     usual = defaults(plan.spec.model).size or _model(plan.spec.model)[0].size
-    for run in runs:
-        spec = _like(run.spec, plan.spec, usual)
-        if spec is None:
-            continue
-        device = device or run.device
-        if run.device == device and len(known) < HISTORY_JOBS:
-            known.append(run.price(_samples(spec)))
-    if not known:
+    like = [(run, spec) for run in runs if (spec := _like(run.spec, plan.spec, usual)) is not None]
+    if not like:
         return None
-    steady = median(steady for steady, _ in known)
-    growing = median(rate for _, rate in known) * _samples(plan.spec)
-    return Duration(steady, growing, len(known))
+    device = like[0][0].device
+    like = [(run, spec) for run, spec in like if run.device == device][:HISTORY_JOBS]
+    prices = [run.price(_steps_painted(spec)) for run, spec in like]
+    rest = median(steady - run.ready for (run, _), (steady, _) in zip(like, prices, strict=True))
+    growing = median(rate for _, rate in prices) * _steps_painted(plan.spec)
+    cold, warm = (_loading(runs, plan.spec, device, warm=warm) for warm in (False, True))
+    loading = median(cold or [run.ready for run, _ in like])
+    saved = max(0.0, loading - median(warm)) if warm else 0.0
+    return Duration(rest + loading, growing, len(like), saved)
+
+
+def _loading(runs: Iterable[PastRun], spec: Spec, device: str | None, *, warm: bool) -> list[float]:
+    """Seconds that the newest few jobs took until they had this model, in a process of their own or
+    in one that had it. Whatever paints loads it alike."""
+    kinds = ("prune",) if isinstance(spec, PruneSpec) else ("generate", "compare", "bench")
+    found = (
+        run.ready
+        for run in runs
+        if run.ready
+        and run.warm == warm
+        and run.device == device
+        and run.spec.get("model") == spec.model
+        and run.spec.get("kind") in kinds
+    )
+    return list(islice(found, HISTORY_JOBS))
 
 
 def _make(spec: Spec, vram: float | None) -> Plan:
@@ -183,20 +203,21 @@ def _make(spec: Spec, vram: float | None) -> Plan:
     levels = _levels(spec, model, latent)
     choices = _choices(spec, model, size, guided=guided)
     choice = memory.fit(choices, int(vram * GIB)) if vram is not None else next(iter(choices))
-    forwards = _samples(spec) * (2 if guided else 1)
+    samples = _steps_painted(spec) * (2 if guided else 1)
     dense = model.unet.flops(latent, text_tokens=model.text_tokens)
     if isinstance(spec, PruneSpec):
         rounds = choice.groups if spec.method == "obs" else 0
-        flops = rounds * forwards * dense
+        samples *= rounds
+        flops = samples * dense
         passes = rounds * _steps(spec) * ceil(_prompts(spec) / choice.batch)
         disk = _prune_disk(spec, model, latent, levels)
     else:
         painted = _painted(spec, levels)
-        flops = sum(forwards // len(painted) * level.flops for level in painted)
+        flops = sum(samples // len(painted) * level.flops for level in painted)
         passes = _steps(spec) * ceil(_images(spec) / choice.batch) * len(painted)
         kept = 0 if isinstance(spec, BenchSpec) else _images(spec)
         disk = {"pictures at most": len(painted) * kept * _picture_bytes(size, latent)}
-    return Plan(spec, size, guided, passes, flops, levels, choice, disk, assumed)
+    return Plan(spec, size, guided, samples, passes, flops, levels, choice, disk, assumed)
 
 
 def _model(name: str) -> tuple[Model, bool]:
@@ -287,8 +308,8 @@ def _steps(spec: Spec) -> int:
     return CALIBRATION_STEPS if isinstance(spec, PruneSpec) else defaults(spec.model).steps
 
 
-def _samples(spec: Spec) -> int:
-    """Samples that the UNet sees, without guidance's doubling: what a job's time grows with."""
+def _steps_painted(spec: Spec) -> int:
+    """Steps of all pictures or prompts by all models: what a job's time grows with."""
     if isinstance(spec, PruneSpec):
         return _steps(spec) * _prompts(spec)
     models = 1 if isinstance(spec, GenerateSpec) else 1 + len(spec.variants)
@@ -308,7 +329,7 @@ def _prune_disk(
     if spec.method == "obs":
         disk[_HESSIANS] = memory.hessian_bytes(targets)
         state = _LATENT_CHANNELS * latent * latent * _HALF
-        disk[_TRAJECTORIES] = _samples(spec) * state
+        disk[_TRAJECTORIES] = _steps_painted(spec) * state
     return disk
 
 

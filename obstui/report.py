@@ -37,10 +37,16 @@ class Best:
     good: bool
 
 
+def lost_words(number: int) -> str:
+    """ "2 attempts were lost and taken up again"."""
+    return f"{number} attempt{' was' if number == 1 else 's were'} lost and taken up again"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """`device_seconds`: how long attempts ran on each device; `disk_bytes`: what the jobs that
-    ended have left on disk, `all_bytes` what the whole state folder takes."""
+    ended have left on disk, `all_bytes` what the whole state folder takes. `lost` counts the
+    attempts that were lost and taken up again."""
 
     since: float
     now: float
@@ -49,6 +55,7 @@ class Report:
     other: tuple[JobView, ...] = ()
     best: tuple[Best, ...] = ()
     device_seconds: dict[str, float] = field(default_factory=dict)
+    lost: int = 0
     disk_bytes: int = 0
     all_bytes: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
@@ -79,6 +86,7 @@ def collect(
             if job.state == "succeeded" and (best := best_size(job)) is not None
         ),
         device_seconds=reader.device_seconds(since, now),
+        lost=reader.lost_attempts(since),
         disk_bytes=sum(measure(paths.job(job.ulid)) for job in ended),
         all_bytes=measure(paths.home),
         counts=reader.counts(),

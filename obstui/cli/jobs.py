@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +14,7 @@ from obstui.cli import output
 from obstui.cli.output import as_dict, emit, json_option, say
 from obstui.config import Paths
 from obstui.options import duration
-from obstui.store import JobView, NotFound, Reader, search
+from obstui.store import JobView, NotFound, Reader, endings, search
 from obstui.store.views import LIVE, STATES, WAITING
 from obstui.text import one_line, plain
 
@@ -162,6 +164,7 @@ def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
                 **as_dict(job),
                 "log": str(paths.log(job.ulid, job.attempt)) if attempts else None,
                 "notes": notes,
+                "attempts": [asdict(attempt) for attempt in attempts],
             }
         )
         return
@@ -174,6 +177,11 @@ def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
         ("error", job.error or ""),
         ("time", output.took(job)),
         ("attempt", f"{job.attempt} on {job.device}" if job.attempt and job.device else ""),
+        *(
+            (how, output.ending(attempt, told=job.error))
+            for attempt in attempts
+            if (how := endings.how(attempt))
+        ),
         ("window", job.window or ""),
         ("at most", duration(job.max_runtime) if job.max_runtime else ""),
         ("after", ", ".join(f"job {parent}" for parent in needs)),
@@ -322,7 +330,8 @@ def logs(paths: Paths, job_id: int, attempt: int | None, follow: bool) -> None:
     """Print what a job's process wrote."""
     reader = Reader.open(paths)
     job = _found(reader, job_id)
-    path = paths.log(job.ulid, attempt or job.attempt)
+    number = attempt or job.attempt
+    path = paths.log(job.ulid, number)
     if not follow and not path.exists():
         if attempt is not None and attempt != job.attempt:
             raise NotFound(
@@ -334,18 +343,41 @@ def logs(paths: Paths, job_id: int, attempt: int | None, follow: bool) -> None:
     offset = 0
     while True:
         job = _found(reader, job_id)
-        if path.exists():
-            with path.open("rb") as file:
-                file.seek(offset)
-                chunk = file.read()
-            # Only whole lines, so that no character or escape sequence is judged in halves.
-            end = chunk.rfind(b"\n") + 1 if follow and not job.finished else len(chunk)
-            click.echo(plain(chunk[:end].decode("utf-8", "replace")), nl=False)
-            offset += end
-        if not follow or job.finished:
+        later = follow and attempt is None and job.attempt > number
+        over = not follow or job.finished or later
+        offset = _print_log(path, offset, whole=over)
+        if over and (ended := _ended(reader, job_id, number)):
+            say(ended)  # what ended a process from outside is in no log of its own
+        if later:
+            number, offset = job.attempt, 0
+            path = paths.log(job.ulid, number)
+        elif over:
             break
-        time.sleep(0.25)
+        else:
+            time.sleep(0.25)
     reader.close()
+
+
+def _print_log(path: Path, offset: int, *, whole: bool) -> int:
+    """Print a log from there on, with a line that has no end yet only as a `whole`; returns how far
+    it was printed."""
+    if not path.exists():
+        return offset
+    with path.open("rb") as file:
+        file.seek(offset)
+        chunk = file.read()
+    # Only whole lines, so that no character or escape sequence is judged in halves.
+    end = len(chunk) if whole else chunk.rfind(b"\n") + 1
+    click.echo(plain(chunk[:end].decode("utf-8", "replace")), nl=False)
+    return offset + end
+
+
+def _ended(reader: Reader, job_id: int, number: int) -> str:
+    """How the attempt with this number ended, "" if it ended well or not yet."""
+    for attempt in reader.attempts(job_id):
+        if attempt.number == number and (how := endings.how(attempt)):
+            return f"{how.capitalize()}: {output.ending(attempt)}"
+    return ""
 
 
 @click.command()

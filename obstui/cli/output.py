@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from obstui.specs import BadSpec, parse
-from obstui.store.views import JobView
+from obstui.store import endings
+from obstui.store.views import AttemptView, JobView
 from obstui.text import GLYPHS, one_line, plain
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with stable keys.")
@@ -101,6 +102,15 @@ def took(job: JobView) -> str:
     """How long the job has run so far, or ran."""
     seconds = job.seconds(time.time())
     return "" if seconds is None else duration(seconds)
+
+
+def ending(attempt: AttemptView, *, told: str | None = None) -> str:
+    """How long an attempt that did not end well took, and why, if that was not already `told`."""
+    took = duration((attempt.finished_at or attempt.started_at) - attempt.started_at)
+    why = endings.why(attempt)
+    return f"attempt {attempt.number} on {attempt.device} after {took}" + (
+        "" if why == told else f": {why}"
+    )
 
 
 def count(number: int) -> str:

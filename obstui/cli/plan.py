@@ -106,6 +106,7 @@ def _as_dict(found: Plan, time: Duration | None) -> dict[str, Any]:
         "assumed": found.assumed,
         "size": found.size,
         "guided": found.guided,
+        "samples": found.samples,
         "passes": found.passes,
         "flops": found.flops,
         "levels": [asdict(level) | {"file_bytes": level.file_bytes} for level in found.levels],
@@ -127,10 +128,8 @@ def _text(found: Plan, time: Duration | None) -> str:
     parts = [_levels(found), _memory(found), _disk(found)]
     lines = [_work(found)]
     if time:
-        lines.append(
-            f"Time: about {output.duration(time.seconds)}, as {time.jobs} like "
-            f"job{'s' * (time.jobs > 1)} took on this machine."
-        )
+        like = "an earlier job" if time.jobs == 1 else f"{time.jobs} earlier jobs"
+        lines.append(f"Time: about {output.duration(time.seconds)}, like {like} on this machine.")
     else:
         lines.append("Time: unknown until a job of this kind, model and size has run here.")
     if found.assumed:
@@ -142,7 +141,7 @@ def _text(found: Plan, time: Duration | None) -> str:
 
 
 def _levels(found: Plan) -> str:
-    head = ("UNET", "PARAMETERS", "REMOVED", "SIZE (FP16)", "FLOP A PASS", "SPEED-UP AT BEST")
+    head = ("UNET", "PARAMETERS", "REMOVED", "SIZE (FP16)", "FLOP A SAMPLE", "SPEED-UP AT BEST")
     rows = [
         (
             level.name,
@@ -179,7 +178,7 @@ def _memory(found: Plan) -> str:
     how = [f"batch {choice.batch}"]
     if choice.groups > 1:
         how.append(
-            f"Hessians in {choice.groups} groups, one pass over all prompts each; "
+            f"Hessians in {choice.groups} groups, all prompts once for each; "
             "the job chooses this by itself from what is free"
         )
     if choice.offload == "model":
@@ -201,9 +200,10 @@ def _work(found: Plan) -> str:
         return "Work: no forward pass; the weights alone decide."
     what = "calibration" if isinstance(found.spec, PruneSpec) else "denoising"
     most = "at most " if found.choice.groups > 1 else ""  # later passes are replays that stop early
+    twice = " Guidance takes two samples a step." if found.guided else ""
     return (
-        f"Work: {most}{found.passes:,} forward passes of {what} at {found.size} x {found.size}, "
-        f"{_flop(found.flops)}."
+        f"Work: {most}{found.samples:,} samples through the UNet, {_flop(found.flops)}, in "
+        f"{found.passes:,} forward passes of {what} at {found.size} x {found.size}.{twice}"
     )
 
 

@@ -14,7 +14,7 @@ from obstui.cli import output
 from obstui.cli.output import emit, json_option, say
 from obstui.config import Paths
 from obstui.options import seconds
-from obstui.report import FIRST_LOOK, SEEN, Report, collect, last_seen, shares
+from obstui.report import FIRST_LOOK, SEEN, Report, collect, last_seen, lost_words, shares
 from obstui.store import JobView, NotFound, Reader, Store
 from obstui.text import one_line
 
@@ -115,6 +115,7 @@ def _as_dict(found: Report) -> dict[str, Any]:
         },
         "best": [asdict(best) for best in found.best],
         "device_seconds": found.device_seconds,
+        "lost": found.lost,
         "disk_bytes": found.disk_bytes,
         "all_bytes": found.all_bytes,
         "counts": found.counts,
@@ -199,6 +200,7 @@ def _cost(found: Report) -> list[str]:
              for device, seconds in sorted(found.device_seconds.items())]  # fmt: skip
     return [
         ", ".join(hours) or "no device time",
+        *([lost_words(found.lost)] if found.lost else []),
         f"{output.size(found.disk_bytes)} by these jobs; "
         f"{output.size(found.all_bytes)} in the state folder",
     ]

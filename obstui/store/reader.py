@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -11,18 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import ColumnElement, Connection, Row, String, and_, case, cast, func, or_, select
+from sqlalchemy import Connection, Row, String, and_, case, cast, func, or_, select
 
 from obstui.config import Paths
-from obstui.estimate import parted
 from obstui.store.connection import Access, bring_up_to_date, reader_engine
+from obstui.store.endings import AFTER, INTERRUPTED, STOPPED
 from obstui.store.images import ImageFilter, ImageView, read_images
+from obstui.store.past import read_past_runs
 from obstui.store.search import Found, Listing, Term, condition, order
 from obstui.store.tables import (
     attempts,
     dependencies,
     events,
     jobs,
+    one_of,
     settings,
     stops,
     sweeps,
@@ -41,21 +42,6 @@ from obstui.store.views import (
     WorkerView,
 )
 from obstui.windows import is_open, opens_at
-
-_AFTER = {
-    "worker_lost": "a lost worker",
-    "child_lost": "a lost process",
-    "host_reboot": "a restart of the computer",
-    "gpu_busy": "another program used the device",
-    "gpu_lost": "the device was lost",
-    "disk_full": "the disk was full",
-    "oom_gpu": "the device's memory ran out",
-    "oom_host": "the computer's memory ran out",
-    "segfault": "a crash",
-    "signal": "its process was killed",
-    "exit_code": "a failure",
-    "timeout": "it took too long",
-}
 
 WORKER_GONE = "its worker is gone: obstui worker start lets it go on"
 
@@ -132,12 +118,12 @@ class Reader(Access):
         """All jobs that a filter fits, or those of them that are named, and their states."""
         query = select(jobs.c.id, jobs.c.state).where(condition(terms, self._clock()))
         if among is not None:
-            query = query.where(_among(among))
+            query = query.where(one_of(among))
         with self._read() as conn:
             return dict(conn.execute(query).tuples().all())
 
     def _views(self, conn: Connection, ids: Collection[int]) -> list[JobView]:
-        rows = conn.execute(select(jobs).where(_among(ids))).all()
+        rows = conn.execute(select(jobs).where(one_of(ids))).all()
         return view_jobs(conn, rows, self.paths, self._clock())
 
     def job(self, job_id: int) -> JobView | None:
@@ -306,20 +292,8 @@ class Reader(Access):
     def past_runs(self, limit: int = 300) -> list[PastRun]:
         """The jobs that succeeded last, the newest first, and what they took; without those that
         took all of their work over, and so do not tell what it takes."""
-        took = func.sum(attempts.c.finished_at - attempts.c.started_at)
-        query = (
-            select(jobs, took.label("seconds"))
-            .join(attempts, attempts.c.job_id == jobs.c.id)
-            .where(jobs.c.state == "succeeded")
-            .group_by(jobs.c.id)
-            .order_by(jobs.c.id.desc())
-            .limit(limit)
-        )
         with self._read() as conn:
-            rows = [row for row in conn.execute(query) if row.seconds and row.seconds > 0]
-            phases = _phases(conn, [row.id for row in rows])
-        found = (_past_run(row, phases.get(row.id, [])) for row in rows)
-        return [run for run in found if run is not None]
+            return read_past_runs(conn, limit)
 
     def device_seconds(self, since: float, now: float) -> dict[str, float]:
         """How long attempts ran on each device since a time."""
@@ -333,6 +307,18 @@ class Reader(Access):
         with self._read() as conn:
             return dict(conn.execute(query).tuples().all())
 
+    def lost_attempts(self, since: float) -> int:
+        """How many attempts were lost since a time, of jobs that were taken up again."""
+        query = (
+            select(func.count())
+            .select_from(attempts)
+            .join(jobs, and_(jobs.c.id == attempts.c.job_id, jobs.c.attempt > attempts.c.number))
+            .where(attempts.c.state == INTERRUPTED, attempts.c.finished_at >= since)
+            .where(attempts.c.reason.not_in(STOPPED))
+        )
+        with self._read() as conn:
+            return conn.execute(query).scalar_one()
+
     def setting(self, key: str) -> Any:
         """A small value that a writer kept; None if there is none."""
         with self._read() as conn:
@@ -343,12 +329,6 @@ class Reader(Access):
         """The last worker of each device, and whether it lives."""
         with self._read() as conn:
             return _workers(conn, self.paths)
-
-
-def _among(ids: Collection[int], column: ColumnElement[int] = jobs.c.id) -> ColumnElement[bool]:
-    # One parameter, however many they are.
-    named = func.json_each(json.dumps(list(ids))).table_valued("value")
-    return column.in_(select(named.c.value))
 
 
 def held(lock: Path) -> bool:
@@ -449,7 +429,7 @@ def view_jobs(
             names = parents[row.id]
             return f"waits for job{'s' if len(names) > 1 else ''} {', '.join(names)}"
         if row.not_before is not None and row.not_before > now:
-            after = _AFTER.get(row.reason, "a pause")
+            after = AFTER.get(row.reason, "a pause")
             return f"starts again at {_clock_time(row.not_before, now)} after {after}"
         if row.window is not None and not is_open(row.window, now):
             opens = _clock_time(opens_at(row.window, now), now)
@@ -466,36 +446,13 @@ def view_jobs(
     ]
 
 
-def _phases(conn: Connection, ids: list[int]) -> dict[int, list[tuple[float, dict[str, Any]]]]:
-    """The times and payloads of the phases of the jobs that needed one attempt: what a later one
-    finds done by the first cannot be told from what it takes over from other jobs."""
-    query = (
-        select(events.c.job_id, events.c.at, events.c.payload)
-        .join(jobs, and_(jobs.c.id == events.c.job_id, jobs.c.attempt == 1))
-        .where(_among(ids), events.c.kind == "phase")
-        .order_by(events.c.id)
-    )
-    found: dict[int, list[tuple[float, dict[str, Any]]]] = {}
-    for row in conn.execute(query):
-        found.setdefault(row.job_id, []).append((row.at, row.payload))
-    return found
-
-
-def _past_run(row: Row[Any], phases: list[tuple[float, dict[str, Any]]]) -> PastRun | None:
-    run = PastRun(row.spec, row.seconds, row.device)
-    if not phases:
-        return run
-    parts = parted(phases, row.started_at, row.finished_at)
-    return parts and replace(run, steady=parts[0], growing=parts[1])
-
-
 def _ran(conn: Connection, rows: Sequence[Row[Any]]) -> dict[int, float]:
     """Seconds of every job's closed attempts."""
     ran = dict.fromkeys((row.id for row in rows), 0.0)
     if begun := [row.id for row in rows if row.attempt]:
         took = func.sum(attempts.c.finished_at - attempts.c.started_at)
         closed = select(attempts.c.job_id, took).where(
-            _among(begun, attempts.c.job_id), attempts.c.finished_at.is_not(None)
+            one_of(begun, attempts.c.job_id), attempts.c.finished_at.is_not(None)
         )
         ran |= conn.execute(closed.group_by(attempts.c.job_id)).tuples().all()
     return ran

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
     CheckConstraint,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
     MetaData,
     Table,
+    func,
+    select,
     text,
 )
 from sqlmodel import Field, SQLModel
@@ -233,3 +238,9 @@ sweeps = _table(Sweep)
 stops = _table(Stop)
 outbox = _table(Outbox)
 settings = _table(Setting)
+
+
+def one_of(ids: Collection[int], column: ColumnElement[int] = jobs.c.id) -> ColumnElement[bool]:
+    """The condition that a column holds one of these: one parameter, however many they are."""
+    named = func.json_each(json.dumps(list(ids))).table_valued("value")
+    return column.in_(select(named.c.value))

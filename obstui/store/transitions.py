@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
+from obstui.store.endings import INTERRUPTED
 from obstui.store.errors import NotFound, Refused
 from obstui.store.tables import attempts, dependencies, events, jobs, outbox, stops
 from obstui.store.views import LIVE, TERMINAL
@@ -265,7 +266,7 @@ def end_attempt(
         .where(attempts.c.job_id == job.id, attempts.c.number == job.attempt)
         .values(
             finished_at=now,
-            state="interrupted" if to in ("queued", "quarantined") else to,
+            state=INTERRUPTED if to in ("queued", "quarantined") else to,
             reason=cause or reason,
             error=error,
             exit_code=exit_code,

@@ -132,13 +132,17 @@ class SweepView:
 class PastRun:
     """A job that has succeeded, and the seconds that all its attempts took together. `growing` are
     those of them that grow with its number of forward passes, as if none had been taken over from
-    elsewhere, and `steady` the others; None if nothing tells them apart."""
+    elsewhere, and `steady` the others; None if nothing tells them apart. `ready` are those of the
+    steady ones until its model was loaded, 0 if nothing tells, and `warm` says that a process took
+    it which had run a job before, and may have had the model."""
 
     spec: dict[str, Any]
     seconds: float
     device: str | None = None
     steady: float = 0.0
     growing: float | None = None
+    ready: float = 0.0
+    warm: bool = False
 
     def price(self, work: float) -> tuple[float, float]:
         """Seconds whatever there is to do, and for a unit of work, where this job did so many."""

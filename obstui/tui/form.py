@@ -307,12 +307,14 @@ def options(answers: Mapping[str, Any]) -> JobOptions:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a form begins with. `edits`: the job that it is to change instead of queueing one."""
+    """What a form begins with. `edits`: the job that it is to change instead of queueing one;
+    `remark`: a sentence that the person should read first."""
 
     heading: str
     kind: str
     answers: Mapping[str, Any]
     edits: int | None = None
+    remark: str = ""
 
 
 def opening(paths: Paths, job: JobView, *, edit: bool = False) -> Opening:

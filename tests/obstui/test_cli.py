@@ -13,6 +13,7 @@ import pytest
 
 from obstui.cli import main
 from obstui.cli.jobs import variant_table
+from tests.obstui import tui_store
 
 
 class Done(NamedTuple):
@@ -95,6 +96,66 @@ def test_ls_and_show(obstui: Run) -> None:
     shown = obstui("show", "1")
     assert "queued" in shown.out
     assert obstui("show", "2", "--json").data["name"] == "cats"
+
+
+def test_attempts_that_did_not_end_well_are_told(obstui: Run, tmp_path: Path) -> None:
+    scene = tui_store.Scene(tmp_path / "home")
+    job = scene.queue("prune")
+    for state, facts in (
+        ("queued", {"reason": "child_lost", "error": "It was killed \x1b[31m(SIGKILL)."}),
+        ("queued", {"reason": "drain"}),
+        ("queued", {"reason": "worker_lost"}),
+        ("failed", {"reason": "exit_code", "error": "It broke."}),
+    ):
+        claim = scene.start()
+        scene.log(claim, "so far\n" if state == "failed" else "")
+        scene.now += 75
+        scene.finish(claim, state, **facts)
+        scene.now += 600
+    scene.close()
+    shown = [" ".join(line.split()) for line in obstui("show", str(job.id)).out.splitlines()]
+    assert shown[shown.index("attempt 4 on cpu") + 1 :][:4] == [
+        "lost attempt 1 on cpu after 1m 15s: It was killed (SIGKILL).",
+        "stopped attempt 2 on cpu after 1m 15s: its worker was stopped",
+        "lost attempt 3 on cpu after 1m 15s: a lost worker",
+        "failed attempt 4 on cpu after 1m 15s",
+    ]
+    assert "error It broke." in shown
+    told = obstui("show", str(job.id), "--json").data["attempts"]
+    assert [(each["number"], each["reason"]) for each in told] == [
+        (1, "child_lost"), (2, "drain"), (3, "worker_lost"), (4, "exit_code"),
+    ]  # fmt: skip
+    first, last = (obstui("logs", "1", *more) for more in (("--attempt", "1"), ()))
+    assert first.err.splitlines() == [
+        "The log of job 1 is empty: its process had nothing to say.",
+        "Lost: attempt 1 on cpu after 1m 15s: It was killed (SIGKILL).",
+    ]
+    assert (last.out, last.err.strip()) == (
+        "so far\n", "Failed: attempt 4 on cpu after 1m 15s: It broke."
+    )  # fmt: skip
+
+
+def test_following_a_log_goes_on_with_the_next_attempt(obstui: Run, tmp_path: Path) -> None:
+    scene = tui_store.Scene(tmp_path / "home")
+    scene.queue("prune")
+    following = subprocess.Popen(
+        [sys.executable, "-m", "obstui", "--db", str(scene.paths.db), "logs", "1", "-f"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert following.stdout is not None
+    first = scene.start()
+    scene.log(first, "one\n")
+    told = [following.stdout.readline()]
+    scene.now += 75
+    scene.finish(first, "queued", reason="child_lost")
+    second = scene.start()
+    scene.log(second, "two\n")
+    told += [following.stdout.readline() for _ in range(2)]
+    scene.finish(second, "succeeded", result={})
+    told.append(following.communicate(timeout=30)[0])
+    scene.close()
+    assert told == ["one\n", "Lost: attempt 1 on cpu after 1m 15s: a lost process\n", "two\n", ""]
+    assert following.returncode == 0
 
 
 def test_a_comparison_waits_for_its_variants(obstui: Run) -> None:

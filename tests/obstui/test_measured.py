@@ -54,6 +54,7 @@ def test_figures_of_several_jobs_meet_in_one_row(scene: tui_store.Scene) -> None
     assert row.image_s == pytest.approx(1.7), "a bench's time counts before a comparison's"
     assert row.measured_by == (compare, bench)
     assert found["dense"].removed == 0.0
+    assert found["dense"].size_bytes == 2 * found["dense"].params, "as variants are saved"
 
 
 def test_a_sweep_tells_its_rows_apart(scene: tui_store.Scene) -> None:

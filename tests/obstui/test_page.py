@@ -7,6 +7,8 @@ import io
 import re
 import shutil
 import subprocess
+import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,14 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from obstui import page
-from obstui.charts import Dot, axis, scatter
+from obstui import charts, page
+from obstui.charts import Dot, Level, axis, scatter
+from obstui.conditions import conditions
+from obstui.config import Paths
 from obstui.store import Reader
-from tests.obstui import tui_store
+from tests.obstui import tui_models, tui_store
 from tests.obstui.test_cli import Run, obstui
 
 __all__ = ["obstui"]
 
+EXAMPLE = Path(__file__).parents[2] / "jobs.db.example"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -45,8 +50,10 @@ class Tags(HTMLParser):
 @pytest.fixture
 def scene(tmp_path: Path) -> tui_store.Scene:
     scene = tui_store.Scene(tmp_path / "home")
-    tui_store.compare_finished(scene, tui_store.prune_finished(scene), reseed={
+    prune = tui_store.prune_finished(scene)
+    tui_store.compare_finished(scene, prune, reseed={
         "pictures": 4, "psnr": 11.3, "ssim": 0.31, "latent_distance": 1.4})  # fmt: skip
+    tui_models.timed(scene, prune)
     scene.close()
     return scene
 
@@ -76,10 +83,57 @@ def test_the_page_holds_tables_charts_and_pictures(scene: tui_store.Scene) -> No
 
 def test_another_seed_is_the_scale(scene: tui_store.Scene) -> None:
     tags = Tags(rendered(scene))
-    classes = [attrs.get("class") for tag, attrs in tags.found if tag == "line"]
-    assert classes.count("level") == 4, "latent distance, PSNR, SSIM, and one by time"
+    assert len(levels(tags)) == 4, "latent distance, PSNR, SSIM, and one by time"
     words = " ".join(" ".join(tags.words).split())
     assert "latent distance 1.4e+00 , PSNR (dB) 11.3 , SSIM 0.310 (mean of 4 pairs)" in words
+
+
+def levels(tags: Tags, *, upright: bool = False) -> list[dict[str, str | None]]:
+    """The lines that dots are compared with: from side to side, or from top to bottom."""
+    lines = [attrs for tag, attrs in tags.found if tag == "line" and attrs["class"] == "level"]
+    return [line for line in lines if (line["x1"] == line["x2"]) == upright]
+
+
+def test_what_the_dense_model_costs_is_in_every_chart(scene: tui_store.Scene) -> None:
+    tags = Tags(rendered(scene))
+    assert len(levels(tags, upright=True)) == [tag for tag, _ in tags.found].count("svg")
+    chart = str(scatter([Dot(1, 1, "a", 0, True), Dot(2, 3, "b", 1, False)], "x", "y",
+                        limit=Level(4, "dense")))  # fmt: skip
+    [line] = levels(Tags(chart), upright=True)
+    assert ">dense</text>" in chart
+    places = re.findall(r'cx="([\d.]*)"', chart)
+    assert float(places[0]) < float(line["x1"] or 0) <= charts.WIDTH, "the axis reaches it"
+
+
+def test_figures_come_with_their_conditions(scene: tui_store.Scene) -> None:
+    with Reader.open(scene.paths) as reader:
+        [compare] = [job for job in reader.jobs() if job.kind == "compare"]
+    day = time.strftime("%d %B %Y", time.localtime(compare.finished_at))
+    words = " ".join(" ".join(Tags(rendered(scene)).words).split())
+    told = (
+        "3 prompts with 1 seed each, 30 steps, guidance 2, the model's own scheduler, "
+        f"64 x 64, on cpu, {day}."
+    )
+    assert words.count(told) == 2, "below the table, and where the pictures are"
+    assert "Job 1 (prune): calibrated on 48 prompts, noise error on 8 others, on" in words
+
+
+def test_a_bench_tells_its_device_and_precision(scene: tui_store.Scene) -> None:
+    found = {"device": "NVIDIA H100, \x1b[31m", "dtype": "float16", "size": 512, "steps": 20,
+             "guidance": 5.0}  # fmt: skip
+    with Reader.open(scene.paths) as reader:
+        [job] = [job for job in reader.jobs() if job.kind == "compare"]
+    spec = {"kind": "bench", "model": "demo", "repeats": 5, "warm_up": 1}
+    bench = replace(job, kind="bench", result={"latency": [found]}, finished_at=None, spec=spec)
+    assert conditions(bench, {}) == (
+        "median of 5 pictures after 1 to warm up, 20 steps, guidance 5, the model's own "
+        "scheduler, 512 x 512, float16, on NVIDIA H100,"
+    )
+    gone = replace(job, result={"images": [{"path": "/no/such.png", "prompt": "a", "seed": 1}]})
+    assert conditions(gone, {str(job.device): "a card"}).startswith(
+        "1 prompt with 1 seed, 30 steps"
+    )
+    assert f"{job.device} (a card)" in conditions(gone, {str(job.device): "a card"})
 
 
 def test_the_page_loads_nothing_and_runs_nothing(scene: tui_store.Scene) -> None:
@@ -124,6 +178,40 @@ def test_a_browser_shows_it(scene: tui_store.Scene, tmp_path: Path) -> None:
         colours = picture.convert("RGB").getcolors(1 << 24) or []
     assert len(colours) > 200  # an empty or unstyled page has a handful
     assert "Refused to" not in done.stderr
+
+
+MEASURE = """<script>
+const wide = [...document.querySelectorAll("body > .wide")].filter(
+  e => e.scrollWidth > e.clientWidth);
+const out = [...document.querySelectorAll("img")].filter(
+  e => e.getBoundingClientRect().right > innerWidth);
+const small = [...document.querySelectorAll("svg text")].filter(
+  e => e.getBoundingClientRect().height < 11 && !e.closest("tspan") && e.textContent.length > 2);
+document.title = [wide.length, out.length, small.length].join(" ");
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize(("width", "cut"), [(1200, 0), (400, 1)])
+def test_everything_is_seen_on_wide_and_narrow_screens(
+    tmp_path: Path, width: int, cut: int
+) -> None:
+    """Of the example, with a table of 13 columns and rows of seven pictures: on a phone the table
+    can be pushed, and that is all that is not on the screen."""
+    with Reader.open(Paths(EXAMPLE.parent, EXAMPLE)) as reader:
+        rendered = page.render(reader, page.jobs_of(reader, sweep=None, ids=()), title="", now=0.0)
+    text = re.sub(r"<meta http-equiv=[^>]*>", "", rendered) + MEASURE
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    assert CHROMIUM is not None
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/c",
+         f"--window-size={width},1600", "--dump-dom", (tmp_path / "page.html").as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    found = re.search(r"<title>(\d+) (\d+) (\d+)</title>", done.stdout)
+    assert found, done.stderr
+    tables, pictures, letters = map(int, found.groups())
+    assert (tables, pictures, letters) == (cut, 0, 0)
 
 
 def test_the_command(obstui: Run, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from core.manifest import FORMAT, MANIFEST, VERSION, encode_kept
 from obstui import plan
 from obstui.cli import main
 from obstui.specs import ImportSpec, parse
+from tests.obstui import tui_store
 from tests.obstui.tui_store import Scene
 
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -71,7 +72,8 @@ def test_sdxls_table_is_exact(obstui: Run, tmp_path: Path) -> None:
     printed = obstui(*arguments).out
     assert all(f"{params:,}" in printed for params, _, _ in TABLE.values())
     assert "6.761 TFLOP" in printed
-    assert "2,500 forward passes" in printed
+    assert "5,000 samples through the UNet, 33.806 PFLOP, in 2,500 forward passes" in printed
+    assert "Guidance takes two samples a step." in printed
     assert not (tmp_path / "home").exists()  # planning leaves no trace
 
 
@@ -116,13 +118,17 @@ def test_pictures_and_comparisons(obstui: Run) -> None:
     found = obstui("generate", *arguments, "--variant", "1@30", "--vram", "8", "--json").data
     assert found["vram"]["offload"] == "model"
     assert found["passes"] == 30 * 2 * 3
-    assert found["flops"] == 2 * 30 * 6 * found["levels"][1]["flops"]  # guided: two samples each
-    assert obstui("generate", *arguments, "--guidance", "1", "--json").data["flops"] == (
-        30 * 6 * found["levels"][0]["flops"]
-    )
+    assert found["samples"] == 2 * 30 * 6  # guided: two each
+    assert found["flops"] == found["samples"] * found["levels"][1]["flops"]
+    plainly = obstui("generate", *arguments, "--guidance", "1", "--json").data
+    assert plainly["samples"] == 30 * 6
+    assert plainly["flops"] == 30 * 6 * found["levels"][0]["flops"]
+    assert "Guidance" not in obstui("generate", *arguments, "--guidance", "1").out
     compared = obstui("compare", "--variants", "1@10,1@30", "--num-prompts", "4", "--json").data
     assert [level["name"] for level in compared["levels"]] == ["dense", "1@10", "1@30"]
     assert compared["passes"] == 30 * 4 * 3
+    assert compared["samples"] == 2 * 30 * 4 * 3
+    assert compared["flops"] == sum(2 * 30 * 4 * level["flops"] for level in compared["levels"])
     assert compared["levels"][0]["params"] == 8_248_900
     assert not compared["assumed"]
 
@@ -148,7 +154,7 @@ def test_a_folder_is_read_and_not_assumed(obstui: Run) -> None:
 
 def test_magnitude_runs_nothing(obstui: Run) -> None:
     found = obstui("prune", "--method", "magnitude", "--json").data
-    assert (found["passes"], found["flops"]) == (0, 0)
+    assert (found["samples"], found["passes"], found["flops"]) == (0, 0, 0)
     assert set(found["disk_bytes"]) == {"variants", "solved targets"}
 
 
@@ -238,6 +244,44 @@ def test_what_a_short_job_needs_to_begin_is_not_multiplied(tmp_path: Path) -> No
     scene.close()
 
 
+def paint(scene: Scene, kind: str, process: int, loading: float, painting: float) -> None:
+    """A finished job of 8 steps, by a process that has perhaps run others before."""
+    variants = {"variants": ["1@30"], "num_prompts": 1} if kind == "compare" else {"prompts": ["x"]}
+    scene.queue(kind, steps=8, **variants)
+    claim = scene.store.claim("w-1", "cpu")
+    assert claim is not None
+    assert scene.store.started(claim, process, 1)
+    scene.phase(claim, "load", 1, "model")
+    scene.now += loading
+    scene.phase(claim, "generate", 8, "step")
+    scene.now += painting
+    scene.finish(claim, "succeeded")
+
+
+def test_who_finds_no_model_loaded_has_to_load_it(tmp_path: Path) -> None:
+    """Two generations were short because a comparison had left the model to them."""
+    from obstui.store import Reader
+
+    scene = Scene(tmp_path)
+    tui_store.prune_finished(scene, (0.3,))
+    paint(scene, "compare", 11, 10, 4)
+    for _ in range(2):
+        paint(scene, "generate", 11, 1, 2)
+    scene.queue("generate", prompts=["x"], model="owner/other", steps=8)
+    scene.finish(scene.start(), "cancelled")
+    wanted = plan.make(parse({"kind": "generate", "prompts": ["x"], "steps": 8}))
+    pruned = plan.make(parse({"kind": "prune", "num_prompts": 48}))
+    with Reader.open(scene.paths) as reader:
+        runs = reader.past_runs()
+        assert [run.warm for run in runs if run.spec["kind"] != "prune"] == [True, True, False]
+        found, cut = plan.past(runs, wanted), plan.past(runs, pruned)
+    assert found == plan.Duration(10, pytest.approx(2), 2, saved=9)
+    assert found.seconds >= 3, "at least what the like have taken"
+    assert cut is not None
+    assert cut.saved == 0, "a prune never finds its model loaded"
+    scene.close()
+
+
 def test_the_command_reads_the_history(obstui: Run, tmp_path: Path) -> None:
     assert obstui("generate", "--prompt", "a", "--json").data["time"] is None
     scene = Scene(tmp_path / "home")
@@ -248,7 +292,7 @@ def test_the_command_reads_the_history(obstui: Run, tmp_path: Path) -> None:
     scene.close()
     arguments = ("generate", "--prompt", "a", "--count", "2")
     assert obstui(*arguments, "--json").data["time"]["seconds"] == pytest.approx(120, abs=1)
-    assert "Time: about 2m 00s" in obstui(*arguments).out
+    assert "Time: about 2m 00s, like an earlier job on this machine." in obstui(*arguments).out
 
 
 def test_nothing_of_a_name_reaches_the_terminal_as_codes(obstui: Run, tmp_path: Path) -> None:

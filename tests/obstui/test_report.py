@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from obstui.config import Paths
-from obstui.report import best_size, collect
+from obstui.report import best_size, collect, lost_words
 from obstui.specs import CompareSpec, GenerateSpec, PruneSpec
 from obstui.store import Reader, Store
 from tests.obstui.conftest import Clock
@@ -72,6 +72,25 @@ def test_a_night(store: Store, reader: Reader, clock: Clock, paths: Paths) -> No
     assert 60 < found.finish.p50 - clock.now < 2000
 
 
+def test_lost_attempts_that_were_taken_up_again_count(
+    store: Store, reader: Reader, clock: Clock, paths: Paths
+) -> None:
+    store.enqueue(PruneSpec())
+    run(store, clock, "queued", 50.0, reason="child_lost")  # before
+    since = clock.now + 1
+    clock.now += 100
+    run(store, clock, "queued", 50.0, reason="child_lost", error="it was killed (SIGKILL).")
+    clock.now += 100
+    run(store, clock, "queued", 50.0, reason="drain")  # asked for
+    run(store, clock, "succeeded", 50.0, result={"variants": []})
+    store.enqueue(PruneSpec())
+    run(store, clock, "queued", 50.0, reason="worker_lost")  # not taken up yet
+    assert collect(reader, paths, since=since, now=clock.now).lost == 1
+    assert collect(reader, paths, since=0.0, now=clock.now).lost == 2
+    assert lost_words(1) == "1 attempt was lost and taken up again"
+    assert lost_words(2) == "2 attempts were lost and taken up again"
+
+
 def test_best_size_when_none_is_good_and_without_a_judge() -> None:
     def job(models: list[dict[str, Any]]) -> Any:
         class Job:
@@ -97,6 +116,7 @@ def test_best_size_when_none_is_good_and_without_a_judge() -> None:
 def test_on_the_command_line(obstui: Run, tmp_path: Path) -> None:
     obstui("prune", "--name", "tonight [x](y) *z*")
     assert "1 queued" in obstui("report").out
+    assert "taken up again" not in obstui("report").out
     obstui("cancel", "1")
     markdown = obstui("report", "--markdown", "--since", "2d").out
     assert markdown.startswith("# Since ")

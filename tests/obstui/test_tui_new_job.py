@@ -23,6 +23,7 @@ from obstui.tui.widgets.plan_panel import Forecast, Together, work_out
 from obstui.tui.widgets.question import variant_choices
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_store
+from tests.obstui.test_plan import paint
 from tests.obstui.tui_pilot import opened, until
 
 
@@ -161,7 +162,7 @@ async def test_the_plan_follows_what_is_written(scene: tui_store.Scene) -> None:
         await until(pilot, lambda: "30 %" in shown(app, "#plan-lines"))
         before = shown(app, "#plan-lines")
         assert all(word in before for word in ("Memory", "calibrate", "solve", "variants", "8.2 M"))
-        assert "as 1 before it took" in before
+        assert "like an earlier job" in before
         app.screen.query_one("#answer-sparsity", Input).value = "0.45"
         await until(pilot, lambda: "45 %" in shown(app, "#plan-lines"))
         assert "30 %" not in shown(app, "#plan-lines")
@@ -348,6 +349,15 @@ def test_a_sweep_of_one_calibration_counts_it_once(scene: tui_store.Scene) -> No
     assert found.together is not None
     assert found.together.seconds == pytest.approx(2 * one.time.steady + one.time.growing)
     assert found.together.disk == 2 * one.disk - one.plan.shared_disk
+
+
+def test_a_sweep_of_pictures_loads_their_model_once(scene: tui_store.Scene) -> None:
+    for loading in (10, 1):
+        paint(scene, "generate", 11, loading, 2)
+    answers = {"prompts": "x", "steps": "8", "guidance": "1,2,3", "seed": "1"}
+    found = work_out(scene.paths, form.asked("generate", answers))
+    assert found.together is not None
+    assert found.together.seconds == pytest.approx(10 + 1 + 1 + 3 * 2)
 
 
 async def test_too_many_combinations_are_refused_with_their_number(scene: tui_store.Scene) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from textual import events
@@ -77,6 +80,91 @@ def test_every_scheduler_is_known_by_the_name_that_pictures_carry() -> None:
     assert titles == recipe._SAMPLERS
 
 
+A1111 = """(a fox:1.2), <lora:snow:0.8> 35 mm,
+at night
+Negative prompt: blur, [noise]
+more blur
+Steps: 28, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 6.5, Seed: 123456, Size: 832x1216, \
+Model hash: abc, Model: juggernautXL_v9, Clip skip: 2, Lora hashes: "snow: 1a, b: 2", \
+Version: v1.9.4"""
+
+
+def test_what_another_program_tells_is_taken_as_far_as_it_can_be() -> None:
+    found = recipe.anothers(A1111)
+    assert found is not None
+    answers, missing = found
+    spec = specs.parse(form.spec_data("generate", answers | {"model": "demo"})).model_dump()
+    assert spec["prompts"] == ("(a fox:1.2), 35 mm, at night",)
+    assert spec["negative"] == "blur, [noise] more blur"
+    assert (spec["steps"], spec["guidance"], spec["seed"]) == (28, 6.5, 123456)
+    assert (spec["scheduler"], spec["size"]) == ("dpmpp_2m_karras", None)
+    assert missing == ["model juggernautXL_v9", "size 832x1216", "1 LoRA", "Clip skip"]
+    assert not {"model", "variant"} & answers.keys(), "the form's own stay"
+
+
+@pytest.mark.parametrize(
+    ("said", "scheduler", "missing"),
+    [
+        ("Sampler: Euler a, Size: 512x512", "euler_a", []),
+        ("Sampler: Euler, Schedule type: Normal", "euler", []),
+        ("Sampler: DPM++ 2M Karras", "dpmpp_2m_karras", []),
+        ("Sampler: DPM++ 2M", "dpmpp_2m", []),
+        ("Sampler: DPM++ 2M, Schedule type: Automatic", "dpmpp_2m_karras", []),
+        ("Sampler: dpmpp_2m, Scheduler: karras", "dpmpp_2m_karras", []),
+        ("Sampler: euler_ancestral, Scheduler: normal", "euler_a", []),
+        ("Sampler: Euler, Schedule type: Beta", "", ["sampler Euler Beta"]),
+        ("Sampler: LCM", "", ["sampler LCM"]),
+        ("", "", []),
+    ],
+)
+def test_samplers_of_other_programs(said: str, scheduler: str, missing: list[str]) -> None:
+    found = recipe.anothers(f"a fox\nSteps: 20, {said}")
+    assert found is not None
+    assert (found[0]["scheduler"], found[1]) == (scheduler, missing)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a fox", '{"sui_image_params": {"steps": 20}}', "a fox\nSteps: many, Seed: 1", "\n\n"],
+)
+def test_text_without_settings_is_not_guessed_at(text: str) -> None:
+    assert recipe.anothers(text) is None
+
+
+HOSTILE = (
+    "a \x1b[31m[red]fox[/]\nNegative prompt: \x1b]0;x\x07\n"
+    f"Steps: {'9' * 9000}, CFG scale: nan, Seed: -1, Size: 1{'0' * 50}x1{'0' * 50}, "
+    'Sampler: [bold]\x1b[2J, Model: "\\ud800\\u001b[2J, ", Hires steps: 1,2,3'
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [HOSTILE, "Steps: 1, " + "A" * 500_000, "Steps: 1, " + 'A: "' * 100_000, "Steps: 1\n" * 90_000],
+    ids=["wrong", "name", "quotes", "lines"],
+)
+def test_hostile_settings_are_only_text(text: str) -> None:
+    began = time.monotonic()
+    found = recipe.anothers(text)
+    assert found is not None
+    answers, missing = found
+    specs.parse(form.spec_data("generate", answers | {"prompts": "x"}))
+    told = recipe._left_out(missing)
+    assert len(told) < 500
+    assert "\x1b" not in told + "".join(answers.values())
+    assert time.monotonic() - began < 5, "its time must not grow with the square of its length"
+    if text is HOSTILE:
+        assert answers["prompts"] == "a [red]fox[/]", "words, which nothing takes for markup"
+        assert {answers[key] for key in ("steps", "guidance", "seed", "size")} == {""}
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    for each in (text, f"{text}\nSteps: 20, {text}, Seed: {text}, Size: {text}"):
+        if (found := recipe.anothers(each)) is not None:
+            specs.parse(form.spec_data("generate", found[0] | {"prompts": "x"}))
+
+
 @pytest.mark.parametrize(
     ("pasted", "path"),
     [
@@ -103,7 +191,7 @@ def test_pictures_that_tell_nothing_are_a_sentence(tmp_path: Path) -> None:
     broken.write_bytes(b"\x89PNG\r\n\x1a\nno more")
     os.mkfifo(pipe)
     gone = tmp_path / "d.png"
-    for file, words in ((foreign, "Another program"), (broken, "cannot be read"),
+    for file, words in ((foreign, "does not tell its settings"), (broken, "cannot be read"),
                         (pipe, "There is no picture"), (gone, "There is no picture")):  # fmt: skip
         with pytest.raises(recipe.NotOurs, match=words) as caught:
             recipe.opening(str(file))
@@ -176,6 +264,24 @@ async def test_a_dropped_picture_fills_the_form(
         assert app.screen.query_one("#answer-variant", Select).value == "1@30"
 
 
+async def test_another_programs_picture_fills_what_it_can_and_says_the_rest(
+    scene: tui_store.Scene, tmp_path: Path
+) -> None:
+    info = PngInfo()
+    info.add_text("parameters", A1111.replace("juggernautXL_v9", "[red]x[/red]"))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        app.post_message(events.Paste(str(tmp_path / "a.png")))
+        await until(pilot, lambda: app.screen.query_one("#answer-seed", Input).value == "123456")
+        assert app.screen.query_one("#kind", Select).value == "generate"
+        assert app.screen.query_one("#answer-model", Input).value == "demo"
+        await until(pilot, lambda: bool(app._notifications))
+        [note] = app._notifications
+        assert "Left out: model [red]x[/red], size 832x1216, 1 LoRA" in note.message
+        assert not note.markup
+
+
 async def test_a_foreign_picture_and_plain_text_change_nothing_else(
     scene: tui_store.Scene, tmp_path: Path
 ) -> None:
@@ -186,7 +292,7 @@ async def test_a_foreign_picture_and_plain_text_change_nothing_else(
         await pilot.pause()
         for text in (str(tmp_path / "a.png"), "a fox\na hen"):
             app.post_message(events.Paste(text))
-        await until(pilot, lambda: [n for n in app._notifications if "Another" in n.message])
+        await until(pilot, lambda: [n for n in app._notifications if "does not tell" in n.message])
         area = app.screen.query_one("#answer-prompts", TextArea)
         await until(pilot, lambda: area.text, 10)
         assert area.text == "a fox\na hen"
@@ -212,5 +318,5 @@ async def test_a_picture_without_settings_says_so_on_its_own_screen(
         await until(pilot, lambda: isinstance(app.screen, GalleryScreen) and app.up_to_date)
         await pilot.press("enter", "e")
         line = app.screen.query_one("#path", Still)
-        await until(pilot, lambda: "Another program" in line.text)
+        await until(pilot, lambda: "does not tell its settings" in line.text)
         assert isinstance(app.screen, PictureScreen)

@@ -128,6 +128,8 @@ class NewJobScreen(Whole[int]):
         if opening is not None and opening.kind in specs.KINDS:
             self.query_one("#heading", Label).update(Content(opening.heading))
             self._fill(opening.kind, opening.answers)
+            if opening.remark:
+                self.notify(opening.remark, severity="warning", markup=False)
         else:
             self._fill_first_model()
         if self._edits is not None:
@@ -179,7 +181,10 @@ class NewJobScreen(Whole[int]):
         else:
             self._fill(opening.kind, opening.answers)
             words = f"The answers are those of {one_line(path, limit=120)}"
-            self.notify(words, markup=False, timeout=4)
+            if opening.remark:  # longer to read
+                self.notify(f"{words}. {opening.remark}", severity="warning", markup=False)
+            else:
+                self.notify(words, markup=False, timeout=4)
 
     @on(Select.Changed, "#kind")
     def _show_kind(self) -> None:

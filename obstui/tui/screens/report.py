@@ -14,7 +14,16 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import DataTable
 
-from obstui.report import FIRST_LOOK, SEEN, Report, collect, last_seen, shares, tree_bytes
+from obstui.report import (
+    FIRST_LOOK,
+    SEEN,
+    Report,
+    collect,
+    last_seen,
+    lost_words,
+    shares,
+    tree_bytes,
+)
 from obstui.text import one_line
 from obstui.tui import wording
 from obstui.tui.acts import Outcome
@@ -219,6 +228,8 @@ def lines(found: Report) -> Iterator[Text]:
     hours = [f"{duration(seconds)} on {one_line(device, limit=40)}"
              for device, seconds in sorted(found.device_seconds.items())]  # fmt: skip
     yield _line("Cost", ", ".join(hours) or "no device time")
+    if found.lost:
+        yield _line("Lost", lost_words(found.lost), "warn")
     yield _line(
         "Disk",
         f"{size(found.disk_bytes)} by these jobs; {size(found.all_bytes)} in the state folder",

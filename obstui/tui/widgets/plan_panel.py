@@ -85,18 +85,23 @@ def work_out(paths: Paths, asked: Sequence[Spec]) -> Forecast:
 
 
 def _together(alike: Counter[Any], found: Iterable[Forecast]) -> Together:
-    """The sums; a calibration that several jobs of the sweep share counts once."""
+    """The sums; a calibration that several jobs of the sweep share counts once, and so does the
+    loading of a model that one job leaves loaded for the next."""
     from obstui.finish import finds_calibrated
 
     jobs = alike.total()
     if len(alike) > PLANNED:
         return Together(jobs, None, None)
     seconds, disk = 0.0, 0
+    loaded: set[str] = set()
     calibrated = finds_calibrated(spec.model_dump(mode="json") for spec in alike)
     for count, each, again in zip(alike.values(), found, calibrated, strict=True):
         disk += count * (each.disk - (each.plan.shared_disk if again else 0))
         time = each.time
         seconds += count * (time.steady + (0.0 if again else time.growing)) if time else math.nan
+        model = each.plan.spec.model
+        seconds -= (count - (model not in loaded)) * time.saved if time else 0.0
+        loaded.add(model)
     return Together(jobs, None if math.isnan(seconds) else seconds, disk)
 
 
@@ -227,11 +232,15 @@ def plan_lines(found: Forecast, total: int, device: str) -> Iterator[Text]:
     yield Text()
     time = "unknown until one like it has run here"
     if found.time:
-        time = f"about {duration(found.time.seconds)}, as {found.time.jobs} before it took"
+        jobs = found.time.jobs
+        like = "an earlier job" if jobs == 1 else f"{jobs} earlier jobs"
+        time = f"about {duration(found.time.seconds)}, like {like}"
     yield Text.assemble(("Time ", style("muted")), (time, style("text")))
-    yield Text.assemble(("Work ", style("muted")), (_passes(found), style("text")))
+    yield Text.assemble(("Work ", style("muted")), (_work_words(found), style("text")))
+    if made.samples and made.guided:
+        yield Text("     guidance takes two samples a step", style("muted"))
     yield Text()
-    yield _row(("model", 14), ("params", 9), ("removed", 9), ("FLOP/pass", 13), look="muted")
+    yield _row(("model", 14), ("params", 9), ("removed", 9), ("FLOP/sample", 13), look="muted")
     for level in made.levels:
         name = one_line(level.name, limit=14)
         removed = f"{level.removed:.1%}" if level.removed else "–"
@@ -290,9 +299,11 @@ def _disk_line(octets: int, free: int | None) -> Text:
     )  # fmt: skip
 
 
-def _passes(found: Forecast) -> str:
+def _work_words(found: Forecast) -> str:
     made = found.plan
-    return f"{made.passes:,} passes, {_flop(made.flops)}" if made.passes else "none: weights alone"
+    if not made.samples:
+        return "none: weights alone"
+    return f"{made.samples:,} samples in {made.passes:,} passes, {_flop(made.flops)}"
 
 
 def _fit(needed: int, total: int) -> str:
