@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all faults soak lint full-size bench bench-gpu bench-tui soak-tui example clean
+.PHONY: demo test test-slow test-all faults soak lint full-size bench bench-gpu bench-tui soak-tui example clean
 
 demo: $(VENV)/.installed
 	$(BIN)/obstui demo
@@ -12,8 +12,11 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2
 
-test-all: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
+# What does not fit into ten minutes: pictures of every screen, exports run elsewhere, tmux.
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow -n 2
+
+test-all: test test-slow
 	$(BIN)/python -m pytest -m "faults or gpu" -n 0
 
 # The fault table, with its figures.

@@ -131,11 +131,12 @@ class Dashboard(Looks):
         pictures: Display | None = None,
         appearance: Appearance | None = None,
         settings: Settings | None = None,
+        remembered: Remembered | None = None,
     ) -> None:
         super().__init__(
             appearance or Appearance(),
             settings or Settings(),
-            Remembered(None if readonly else paths.home / "dashboard.json"),
+            remembered or Remembered(None if readonly else paths.home / "dashboard.json"),
         )
         self._left_at = self.remembered.get("place", "queue"), self.remembered.get("job open", 0)
         self.pictures = pictures or Display()

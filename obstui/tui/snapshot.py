@@ -96,9 +96,8 @@ async def svg(
     from obstui.tui.appearance import Appearance
     from obstui.tui.remembered import Remembered
 
-    looks = Appearance(theme=theme)
-    app = Dashboard(paths, watch=job, clock=clock, start_worker=None, appearance=looks)
-    app.remembered = Remembered(None)
+    app = Dashboard(paths, watch=job, clock=clock, start_worker=None,
+                    appearance=Appearance(theme=theme), remembered=Remembered(None))  # fmt: skip
     async with app.run_test(size=size, notifications=False) as pilot:
         await reach(app, pilot, way, job)
         picture = app.export_screenshot(simplify=True)

@@ -105,6 +105,7 @@ def test_stock_diffusers_loads_dense_shapes_with_the_same_output(
     torch.testing.assert_close(predict(dense), predict(small), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["pth", "dense", "diffusers"])
 def test_the_cards_snippet_runs_and_generates_with_the_demo_model(
     form: Format, tmp_path: Path, fresh: Fresh
@@ -144,6 +145,7 @@ def test_the_licence_is_that_of_the_base(
     assert said in (tmp_path / "out" / CARD).read_text()
 
 
+@pytest.mark.slow
 def test_the_published_use_runs_as_written(tmp_path: Path, fresh: Fresh) -> None:
     unet = loading.load_pipeline("demo", device="cpu").unet
     variant = save_pruned(unet, tmp_path / "s10", "demo")

@@ -18,10 +18,13 @@ from obstui.config import THEMES
 from obstui.tui import theme
 from obstui.tui.app import Dashboard
 from obstui.tui.appearance import Appearance
+from obstui.tui.remembered import Remembered
 from obstui.tui.snapshot import SCREENS, Way, reach, settled
 from tests.obstui import tui_models, tui_store
 
 from .test_tui_workers import telemetry
+
+pytestmark = pytest.mark.slow
 
 SIZES = {"80x24": (80, 24), "120x40": (120, 40), "60x20": (60, 20)}
 WAYS: dict[str, Way] = {
@@ -75,7 +78,7 @@ def looks_right(
     snap_compare: Any, scene: tui_store.Scene, name: str, size: tuple[int, int], look: Appearance
 ) -> bool:
     app = Dashboard(scene.paths, watch=5, clock=lambda: tui_store.NOW,
-                    start_worker=None, appearance=look)  # fmt: skip
+                    start_worker=None, appearance=look, remembered=Remembered(None))  # fmt: skip
 
     async def steer(pilot: Pilot[None]) -> None:
         await reach(app, pilot, WAYS[name], PAINTED if name == "picture" else RUNNING)

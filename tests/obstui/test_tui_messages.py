@@ -31,7 +31,7 @@ async def test_a_job_queued_by_the_form(busy: tui_store.Scene) -> None:
         heard.clear()
         await pilot.press("n")
         await settled(app, pilot)
-        assert told(heard) == ["PlanPanel.Planned"]
+        assert told(heard) == ["StoreRead", "PlanPanel.Planned"], "who makes variants, and the plan"
         app.screen.query_one("#answer-sparsity", Input).value = "0.4"
         await settled(app, pilot)
         assert told(heard) == ["PlanPanel.Planned"]

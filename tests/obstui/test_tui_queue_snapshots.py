@@ -12,6 +12,8 @@ from obstui.config import Paths
 from tests.obstui import tui_store
 from tests.obstui.test_tui_snapshots import looks_right
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def held_up(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Iterator[tui_store.Scene]:

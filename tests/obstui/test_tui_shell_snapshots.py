@@ -20,6 +20,8 @@ from tests.obstui import tui_store
 
 from .test_tui_workers import telemetry
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def busy(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Iterator[tui_store.Scene]:

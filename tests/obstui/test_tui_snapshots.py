@@ -14,6 +14,8 @@ from obstui.tui.app import Dashboard
 from obstui.tui.snapshot import settled
 from tests.obstui import tui_store
 
+pytestmark = pytest.mark.slow
+
 SMALL, LARGE = (80, 24), (160, 50)
 SIZES = pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "160x50"])
 

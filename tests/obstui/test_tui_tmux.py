@@ -25,7 +25,10 @@ from obstui.tui.widgets.layer_map import HEIGHTS
 
 T = TypeVar("T")
 
-pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
+]
 
 PATIENCE = 90.0
 """Seconds that anything may take before the test gives up: this machine may be busy."""
