@@ -121,7 +121,8 @@ class NewJobScreen(Whole[int]):
         yield KeyBar()
 
     def on_screen_resume(self) -> None:
-        self.dashboard.follow(None, reading=self._makers)
+        # The job below is followed on: its map would be empty for a moment after the form.
+        self.dashboard.follow(self.dashboard.snapshot.focus, reading=self._makers)
 
     def on_mount(self) -> None:
         opening = self._opening
