@@ -125,7 +125,7 @@ class Attempt:
             self._read(child)
             self._relay.flush()
             self._climb(child)
-            logs.trim(self._log)
+            self._bound_log(child)
         return self._end(child)
 
     def give_up(self, err: OSError) -> None:
@@ -188,6 +188,17 @@ class Attempt:
             }
         if sample := self._sampler.take(progress):
             self._relay.keep("sample", sample)
+
+    def _bound_log(self, child: Child) -> None:
+        """The job holds still for the milliseconds of a cut: one that prints without end would lose
+        what it says meanwhile, its last words perhaps."""
+        if not logs.too_long(self._log):
+            return
+        child.signal_group(signal.SIGSTOP)
+        try:
+            logs.trim(self._log)
+        finally:
+            child.signal_group(signal.SIGCONT)
 
     def _wish(self) -> str | None:
         """Why the attempt should stop, as `Ending.asked` has it; None if it should go on."""

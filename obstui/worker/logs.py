@@ -11,15 +11,25 @@ _LAST = 28 << 20
 _PIECE = 1 << 20
 
 
+def too_long(log: Path) -> bool:
+    """Whether `trim` would cut it."""
+    try:
+        return log.stat().st_size > LIMIT
+    except OSError:
+        return False
+
+
 def trim(log: Path) -> bool:
     """Cut a log over the limit (bytes) down to its beginning and its end; whether it was cut.
 
-    The child goes on writing meanwhile: it appends, so its next line follows the new end; the few
-    lines that it writes during the cut are lost. No disk space beyond the file's own is needed.
+    Whoever writes appends, so the next line follows the new end, and what comes while the end is
+    copied is copied too. A line between the last read and the cut is lost: let the writer hold
+    still, for its last words are what a failure is read by. No disk space beyond the file's own is
+    needed.
     """
+    if not too_long(log):
+        return False
     try:
-        if log.stat().st_size <= LIMIT:
-            return False
         fd = os.open(log, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
@@ -27,8 +37,11 @@ def trim(log: Path) -> bool:
         size = os.fstat(fd).st_size
         gap = f"\n[obstui left out {size - _FIRST - _LAST} bytes here]\n".encode()
         to = _FIRST + os.pwrite(fd, gap, _FIRST)
-        for at in range(size - _LAST, size, _PIECE):
-            to += os.pwrite(fd, os.pread(fd, min(_PIECE, size - at), at), to)
+        at = size - _LAST
+        # A writer that is faster than this and does not hold still must not keep it here.
+        while at < size + _LAST and (piece := os.pread(fd, _PIECE, at)):
+            at += len(piece)
+            to += os.pwrite(fd, piece, to)
         os.ftruncate(fd, to)
     except OSError:
         return False

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,17 @@ class Script(Engine):
         for _ in range(int(megabytes)):
             os.write(1, line * 1024)
         os.write(1, b"the last line\n")
+
+    def do_flood(self, *_: Any) -> None:
+        """Print numbered blocks until the log has been cut, and a few more."""
+        size = left = 0
+        for number in count():
+            now = os.fstat(1).st_size
+            left = 5 if now < size else left - 1
+            if left == 0:
+                return
+            size = now
+            os.write(1, (b"%d\n" % number).rjust(1 << 16))
 
     def do_hang(self, seconds: str, _: Order, __: threading.Event, channel: Channel) -> None:
         """Give no sign of life, as a call that keeps the interpreter's lock."""

@@ -180,6 +180,17 @@ def test_a_log_is_cut_while_the_job_goes_on_writing(bench: Bench) -> None:
     bench.finished(job_id)
 
 
+def test_a_cut_loses_no_line_of_a_job_that_prints_without_end(bench: Bench) -> None:
+    job_id = bench.submit("flood")
+    bench.up()
+    assert bench.finished(job_id).state == "succeeded"
+    kept = bench.paths.log(bench.job(job_id).ulid, 1).read_bytes()
+    after = kept.rpartition(b"[obstui left out ")[2].splitlines()[2:]
+    numbers = [int(line) for line in after]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert len(numbers) > 100
+
+
 def test_a_log_that_is_a_link_is_left_alone(tmp_path: Path) -> None:
     target, link = tmp_path / "target", tmp_path / "log.txt"
     with target.open("wb") as file:
