@@ -16,16 +16,20 @@ from obstui.specs import parse
 from obstui.tui import theme
 from obstui.tui.facts import Sample
 from obstui.tui.screens.job import JobScreen
+from obstui.tui.screens.layers import LayersScreen
 from obstui.tui.screens.picture import PictureScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.snapshot import workers_done
 from obstui.tui.widgets.job_table import JobTable
 from obstui.tui.widgets.layer_map import CURSOR, HEIGHTS, LayerMap, plan
+from obstui.tui.widgets.log_tail import LogTail
 from obstui.tui.widgets.log_view import LogLines, LogView
 from obstui.tui.widgets.picture import Picture, PictureRow
 from obstui.tui.widgets.plan_panel import PlanPanel
 from obstui.tui.widgets.result_tables import result_text
+from obstui.tui.widgets.sheet import Rows
 from obstui.tui.widgets.still import Still
+from obstui.tui.widgets.tab_line import TabLine
 from obstui.tui.widgets.target_table import TargetTable
 from obstui.tui.widgets.telemetry import Span, telemetry
 from tests.obstui import tui_store
@@ -94,8 +98,19 @@ async def test_the_targets_tab_has_a_row_for_each(busy: tui_store.Scene) -> None
         assert not app.screen.query_one(TargetTable).row_count, "what is not seen costs nothing"
         await pilot.press("A")
         assert app.screen.query_one(TargetTable).row_count == 33
-        assert app.focused is app.screen.query_one(TargetTable)
-        await pilot.press("t", "t")
+        table = app.screen.query_one(TargetTable)
+        assert app.focused is table
+        assert table.virtual_size.width <= table.size.width
+        assert table.hidden[1], "three sparsities and the time do not fit into 80 columns"
+        tabs = app.screen.query_one(TabLine)
+        await until(pilot, lambda: f"→ {table.hidden[1]} more column" in tabs.text)
+        while table.hidden[1]:
+            await pilot.press("right")
+        assert "time" in str(table.ordered_columns[-1].label)
+        await pilot.press("j", "enter")
+        await until(pilot, lambda: isinstance(app.screen, LayersScreen))
+        await until(pilot, lambda: app.screen.query_one(Rows).chosen == table.chosen)
+        await pilot.press("escape", "t", "t")
         assert app.focused is app.screen.query_one(LogLines)
         assert "wrote 3 variants" in app.screen.query_one("#log", LogView).lines
 
@@ -277,11 +292,14 @@ async def test_a_finished_job_is_replayed_and_left_at_its_end(paths: Paths) -> N
         await until(pilot, lambda: "210 of 210 solved" in shown(app, "#job-legend"))
         assert "VRAM" in shown(app, "#job-memory")
         assert "97 %  312 W  67 °C" in shown(app, "#job-memory")
+        tail = app.screen.query_one(LogTail)
+        assert tail.lines
         await pilot.press("{", "{")  # the second solve, then its calibration
         await until(pilot, lambda: "105 of 210 solved" in shown(app, "#job-legend"))
         assert "○ 105 calibrating" in shown(app, "#job-legend")
         assert "calibrate 0 of 50" in shown(app, "#job-status")
         assert "(+17 min)" in shown(app, "#job-status")
+        assert not tail.lines, "the log's end tells of what is still to come"
         await pilot.press("]", "]")
         await until(pilot, lambda: "calibrate 5 of 50" in shown(app, "#job-status"))
         assert "7.0 of 24.0 GiB" in shown(app, "#job-memory")
@@ -292,6 +310,7 @@ async def test_a_finished_job_is_replayed_and_left_at_its_end(paths: Paths) -> N
         await pilot.press("escape")
         await until(pilot, lambda: "succeeded" in shown(app, "#job-status"))
         assert isinstance(app.screen, JobScreen)
+        assert tail.lines
         await pilot.press("escape")
         assert isinstance(app.screen, QueueScreen)
     scene.close()

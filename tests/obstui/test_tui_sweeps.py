@@ -86,7 +86,7 @@ async def test_columns_that_do_not_fit_are_moved_to_whole(scene: tui_store.Scene
             seen += [head for head in heads if head not in seen]
             if not table.hidden[1]:
                 break
-            assert "more columns" in app.screen.query_one("#caption", Still).text
+            assert "more column" in app.screen.query_one("#caption", Still).text
             await press(app, pilot, "l")
         assert {"PSNR", "SSIM", "step ms", "image s", "latent", "attr %", "size"} <= set(seen)
         assert "CLIP" not in seen, "nobody measured it"
@@ -248,7 +248,7 @@ async def test_a_table_is_made_again_only_when_something_changed(
         made.clear()
         await pilot.resize_terminal(60, 40)
         await until(pilot, lambda: made)
-        widest = "more columns" in "".join(still.text for still in app.screen.query(Still))
+        widest = "more column" in "".join(still.text for still in app.screen.query(Still))
         assert widest == bool(app.screen.query_one(Sheet).hidden[1])
 
 

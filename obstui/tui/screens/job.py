@@ -28,6 +28,7 @@ from obstui.tui.widgets.picture import Picture, PictureRow, Shot
 from obstui.tui.widgets.plan_panel import PlanPanel
 from obstui.tui.widgets.reading import Reading
 from obstui.tui.widgets.result_tables import latency_text, models_text, result_text
+from obstui.tui.widgets.sheet import Rows
 from obstui.tui.widgets.still import Still, in_its_place
 from obstui.tui.widgets.tab_line import TabLine
 from obstui.tui.widgets.target_table import TargetTable, target_words
@@ -309,7 +310,7 @@ class JobScreen(JobActs[None]):
         job, snapshot = self.selected_job, self.dashboard.snapshot
         facts = self._facts(snapshot)
         if self._tab == "targets":
-            self.query_one(TargetTable).show(facts)
+            self.query_one(TargetTable).tell(facts)
         elif self._tab == "settings" and job is not None:
             notes = facts.notes if facts else ()
             told = asked_text(job, snapshot.attempts, notes, self.dashboard.clock())
@@ -317,7 +318,8 @@ class JobScreen(JobActs[None]):
 
     def _show_log(self, snapshot: Snapshot, job: JobView) -> None:
         if snapshot.focus == job.id:
-            self.query_one("#job-tail", LogTail).show(snapshot.log.lines)
+            # A log's lines have no times: beside a replay they would tell what had not happened.
+            self.query_one("#job-tail", LogTail).show(() if self._replay else snapshot.log.lines)
             self.query_one("#log", LogView).show(snapshot.log)
 
     def _show_tabs(self) -> None:
@@ -328,6 +330,8 @@ class JobScreen(JobActs[None]):
         if job is not None and job.attempt > 1 and facts is not None:
             more.append("a ", style("accent"))
             more.append(f"attempt {facts.attempt} of {job.attempt}", style("muted"))
+        if self._tab == "targets":
+            more.append_text(self.query_one(TargetTable).hint())
         self.query_one(TabLine).tell(tabs, self._tab, more)
 
     @on(TabLine.Clicked)
@@ -477,16 +481,20 @@ class JobScreen(JobActs[None]):
         from obstui.tui.screens.layers import LayersScreen
 
         if (variant := self._variant) is not None:
-            target = self.query_one(LayerMap).pointed
-            self.app.push_screen(LayersScreen(variant, target=target.name if target else None))
+            pointed = self.query_one(LayerMap).pointed
+            name = pointed.name if pointed else None
+            if self._tab == "targets":
+                name = self.query_one(TargetTable).chosen
+            self.app.push_screen(LayersScreen(variant, target=name))
 
     @on(DataTable.RowSelected)
     def _row_selected(self, event: DataTable.RowSelected) -> None:
-        from obstui.tui.screens.layers import LayersScreen
-
         event.stop()
-        if (variant := self._variant) is not None:
-            self.app.push_screen(LayersScreen(variant, target=event.row_key.value))
+        self.action_layers()
+
+    @on(Rows.Chosen)
+    def _columns_moved(self) -> None:
+        self._show_tabs()
 
 
 def _with_preview(rows: list[ShotRow], preview: Shot) -> list[ShotRow]:

@@ -35,11 +35,15 @@ from obstui.tui.widgets.sheet import Head, Rows, cell
 from obstui.tui.widgets.still import Still
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from obstui.config import Paths
     from obstui.store import JobView, Reader, Store
     from obstui.tui.follow import Snapshot
 
 SHOWN_JOBS = 200
+
+_LABEL = 9
 
 SIZES_FOR = 60.0
 """Seconds for which a folder's size is believed: to walk thousands of files takes long."""
@@ -130,7 +134,9 @@ class ReportScreen(JobActs[None]):
         if found is None:
             return
         said = [] if job is None else [_line(f"Job {job.id}", wording.outcome(job) or job.state)]
-        self.query_one("#lines", Still).show(Text("\n").join([*said, *lines(found)]))
+        width = self.query_one("#rest").scrollable_content_region.width
+        told = (_hung(line, self.app.console, width) for line in (*said, *lines(found)))
+        self.query_one("#lines", Still).show(Text("\n").join(told))
         self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -257,7 +263,13 @@ def _clock(at: float, now: float) -> str:
 
 
 def _line(label: str, words: str, look: str = "text") -> Text:
-    return Text.assemble((f"{label:9}", style("muted")), (words, style(look)))
+    return Text.assemble((f"{label:{_LABEL}}", style("muted")), (words, style(look)))
+
+
+def _hung(line: Text, console: Console, width: int) -> Text:
+    """The line with what does not fit below its own words, not below their label."""
+    words = line[_LABEL:].wrap(console, max(16, width - _LABEL))
+    return line[:_LABEL].append_text(Text("\n" + " " * _LABEL).join(words))
 
 
 def _cells(job: JobView) -> tuple[Text, ...]:

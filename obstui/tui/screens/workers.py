@@ -39,6 +39,9 @@ _HEADS = (
 )
 """The last one takes what else there is."""
 
+_ROOMY = 75
+"""Cells below which a device's name gives way to its job; the lines below tell it in full."""
+
 
 class WorkersScreen(View[None]):
     """The devices in a table, the chosen one in full below."""
@@ -84,6 +87,8 @@ class WorkersScreen(View[None]):
         table = self.query_one(Rows)
         table.display = bool(found)
         *fixed, job = _HEADS
+        if self.size.width < _ROOMY:
+            fixed[0] = replace(fixed[0], width=14)
         left = self.size.width - sum(head.width + 2 for head in fixed) - 3  # air, the scrollbar
         heads = (*fixed, replace(job, width=max(job.width, left)))
         table.show(heads, {device.id: _cells(device, snapshot) for device in found})

@@ -175,7 +175,7 @@ class Sheet(Rows):
     """The first `kept` columns always show; of the others as many as fit, in their order, from the
     one that the person has moved to. Columns are never cut and never change width."""
 
-    DEFAULT_CSS = "Sheet { height: 1fr; }"
+    DEFAULT_CSS = "Sheet { height: 1fr; scrollbar-gutter: stable; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,l", "cursor_right", "More columns", id="sheet.right", show=False,
                 tooltip="The columns further right"),
@@ -194,11 +194,12 @@ class Sheet(Rows):
         return self._first, max(0, len(self._heads) - self._kept - self._first - shown)
 
     def hint(self) -> Text:
-        """Where there are more columns; empty where all show."""
-        before, after = self.hidden
+        """Where there are more columns; empty where all show, or nothing yet."""
+        before, after = self.hidden if self._laid else (0, 0)
         words = f"  ← {before}" if before else ""
         words += f"  → {after}" if after else ""
-        return Text(f"{words} more columns" if words else "", style("accent"))
+        many = "s" if before + after > 1 else ""
+        return Text(f"{words} more column{many}" if words else "", style("accent"))
 
     def show(self, heads: Sequence[Head], rows: Mapping[str, Sequence[Text]]) -> None:
         self._first = max(0, min(self._first, len(heads) - self._kept - 1))

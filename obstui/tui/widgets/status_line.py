@@ -98,6 +98,8 @@ def _doors(here: str, gap: int) -> tuple[Text, list[tuple[int, int, str]]]:
     for place in PLACES:
         start = line.cell_len
         if place.name == here:
+            line.append("" if gap or not line else " ")
+            start = line.cell_len
             line.append(f" {place.key} {place.label} ", f"bold {style('accent')} reverse")
         else:
             line.append(f"{' ' * max(1, gap - 1)}{place.key}", style("accent"))
@@ -201,7 +203,7 @@ def _worker(worker: WorkerView, reading: Reading | None, detail: int) -> Text:
     name = device_name(worker)
     line = Text.assemble(
         ("● " if busy else "○ ", style("accent" if busy else "good")),
-        (name if detail > 1 else name[:12].strip(), style("text")),
+        (name if detail > 1 else one_line(name, limit=12), style("text")),
         (f" {words}", style("muted")),
     )
     if reading is None or not detail:

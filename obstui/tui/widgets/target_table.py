@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from rich.text import Text
-from textual.binding import Binding, BindingType
-from textual.widgets import DataTable
 
 from obstui.tui import formats
 from obstui.tui.theme import style
-from obstui.tui.widgets.still import alike
+from obstui.tui.widgets.sheet import Head, Sheet
 
 if TYPE_CHECKING:
     from obstui.tui.facts import JobFacts, Target
 
 
-_FIXED = (("stage", 5), ("block", 5), ("kind", 5), ("units", 5))
+_FIXED = (
+    Head("stage", "stage", 5, right=False),
+    Head("block", "block", 5),
+    Head("kind", "kind", 5, right=False),
+    Head("units", "units", 5),
+)
 LEVEL_WIDTH = 12
 
 
@@ -56,53 +59,24 @@ def _named(line: Text, target: Target, width: int) -> Text:
     return line.append(name, style("faint")) if line.cell_len + len(name) <= width else line
 
 
-class TargetTable(DataTable[Text]):
-    """Rows in forward order; filled once, then only solved rows change."""
+class TargetTable(Sheet):
+    """Rows in forward order; the target stays in sight, however many sparsities there are."""
 
-    DEFAULT_CSS = "TargetTable { scrollbar-size-vertical: 1; }"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "cursor_down", "Down", id="targets.down", show=False,
-                tooltip="The target below"),
-        Binding("k", "cursor_up", "Up", id="targets.up", show=False, tooltip="The target above"),
-        Binding("g", "scroll_top", "First", id="targets.first", show=False,
-                tooltip="The first target"),
-        Binding("G", "scroll_bottom", "Last", id="targets.last", show=False,
-                tooltip="The last target"),
-    ]  # fmt: skip
+    def __init__(self, *, id: str) -> None:  # noqa: A002
+        super().__init__(id=id, kept=3)
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
-        super().__init__(id=id, cursor_type="row", cell_padding=1)
-        self._shape: tuple[tuple[str, ...], tuple[str, ...]] | None = None
-        self._cells: dict[str, list[Text]] = {}
-
-    def show(self, facts: JobFacts | None) -> None:
-        targets = facts.targets if facts else ()
+    def tell(self, facts: JobFacts | None) -> None:
+        """Show the targets of this story."""
         levels = facts.levels if facts else ()
-        shape = (tuple(target.name for target in targets), levels)
-        rows = {target.name: _cells(target, levels) for target in targets}
-        with self.app.batch_update():
-            if shape != self._shape:
-                self._rebuild(rows, levels)
-                self._shape = shape
-            for name, cells in rows.items():
-                known = zip(self.ordered_columns, self._cells[name], cells, strict=True)
-                for column, old, new in known:
-                    if not alike(old, new):
-                        self.update_cell(name, column.key, new)
-        self._cells = rows
-
-    def _rebuild(self, rows: dict[str, list[Text]], levels: tuple[str, ...]) -> None:
-        self.clear(columns=True)
-        for key, width in _FIXED:
-            self.add_column(Text(key), key=key, width=width)
-        for level in levels:
-            words = f"{float(level) * 100:g} %"
-            head = Text(f"{words:>5}  error", justify="right")
-            self.add_column(head, key=level, width=LEVEL_WIDTH)
-        self.add_column(Text("time", justify="right"), key="time", width=6)
-        for name, cells in rows.items():
-            self.add_row(*cells, key=name)
-        self._cells = dict(rows)
+        shares = (f"{float(level) * 100:g} %" for level in levels)
+        heads = (
+            *_FIXED,
+            *(Head(level, f"{share:>5}  error", LEVEL_WIDTH)
+              for level, share in zip(levels, shares, strict=True)),
+            Head("time", "time", 6),
+        )  # fmt: skip
+        targets = facts.targets if facts else ()
+        self.show(heads, {target.name: _cells(target, levels) for target in targets})
 
 
 def _cells(target: Target, levels: tuple[str, ...]) -> list[Text]:
