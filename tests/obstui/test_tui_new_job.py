@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from textual.events import Key
-from textual.widgets import Footer, Input, Label, Select, SelectionList, TextArea
+from textual.widgets import Footer, Input, Select, SelectionList, TextArea
 
 from obstui import specs
 from obstui.config import Paths
@@ -20,7 +20,7 @@ from obstui.tui.screens.keys import KeysScreen
 from obstui.tui.screens.new_job import NewJobScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.widgets.plan_panel import Forecast, Together, work_out
-from obstui.tui.widgets.question import variant_choices
+from obstui.tui.widgets.question import Question, variant_choices
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_store
 from tests.obstui.test_plan import paint
@@ -36,7 +36,7 @@ def scene(paths: Paths) -> Iterator[tui_store.Scene]:
 
 
 def fault(app: object, key: str) -> str:
-    return app.screen.query_one(f"#ask-{key} .fault", Still).text  # type: ignore[attr-defined]
+    return "".join(still.text for still in app.screen.query(f"#ask-{key} .fault"))  # type: ignore[attr-defined]
 
 
 async def test_a_prune_is_queued_and_selected(scene: tui_store.Scene) -> None:
@@ -561,8 +561,7 @@ async def test_space_marks_the_first_row_and_marks_are_told_without_colour(
         assert list(choices.selected) == ["1@10", "1@50"]
         rows = [choices.render_line(y).text[:7] for y in range(3)]
         assert ["X" in row for row in rows] == [True, False, True]
-        label = app.screen.query_one("#ask-variants Label", Label)
-        assert str(label.render()) == "variants 2"
+        assert app.screen.query_one("#ask-variants", Question).label == "variants 2"
 
 
 async def test_a_model_that_is_nowhere_has_no_plan_and_is_named_while_it_is_written(

@@ -10,11 +10,12 @@ from rich.segment import Segment
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.events import Paste
+from textual.reactive import reactive
 from textual.strip import Strip
-from textual.widgets import Input, Label, Select, SelectionList, TextArea
+from textual.widget import Widget
+from textual.widgets import Input, Select, SelectionList, TextArea
 from textual.widgets.option_list import OptionDoesNotExist
 from textual.widgets.select import InvalidSelectValueError
 from textual.widgets.selection_list import Selection
@@ -58,28 +59,35 @@ class _Marks(SelectionList[str]):
         return Strip([left, Segment(" " * len(button.text), button.style), *rest])
 
 
-class Question(Vertical):
-    """A label, the widget that takes the answer, and the sentence about what is wrong with it."""
+class Question(Widget):
+    """A label, the widget that takes the answer, and the sentence about what is wrong with it.
+
+    A form has dozens: the label is drawn, and the sentence made when there is one, for every widget
+    makes the form come later.
+    """
 
     DEFAULT_CSS = """
-    Question { height: auto; }
-    Question > Horizontal { height: auto; }
-    Question Label { width: 13; color: $text-muted; }
-    Question .fault { padding-left: 13; color: $error; }
+    Question { height: auto; color: $text-muted; }
+    Question:focus-within { color: $accent; }
+    Question > * { margin-left: 13; }
+    Question > .fault { color: $error; }
     """
+
+    label: reactive[str] = reactive("")
 
     def __init__(self, field: form.Field, offers: list[form.Offer], kind: str) -> None:
         super().__init__(id=f"ask-{field.key}", classes="wide" if field.wide else "half")
+        self.set_reactive(Question.label, field.label)
         self.set_class(field.more, "more")
         self.set_class(kind not in field.kinds, "-other")
         self.field = field
         self._offers = offers
 
     def compose(self) -> ComposeResult:
-        with Horizontal():
-            yield Label(self.field.label, markup=False)
-            yield self._answer_widget()
-        yield Still(classes="fault")
+        yield self._answer_widget()
+
+    def render(self) -> Content:
+        return Content(self.label)
 
     def _answer_widget(self) -> Any:
         field, key = self.field, f"answer-{self.field.key}"
@@ -139,11 +147,15 @@ class Question(Vertical):
     @on(SelectionList.SelectedChanged)
     def _count(self, event: SelectionList.SelectedChanged[str]) -> None:
         marked = len(event.selection_list.selected)
-        self.query_one(Label).update(Content(f"{self.field.label} {marked or ''}"))
+        self.label = f"{self.field.label} {marked or ''}".strip()
 
     def say(self, words: str) -> None:
         """Put this sentence under the field, or take it away."""
-        self.query_one(".fault", Still).show(Text(words, style("bad")) if words else "")
+        told = self.query_children(Still)
+        fault = told.first() if told else Still(classes="fault")
+        fault.show(Text(words, style("bad")) if words else "")
+        if words and not told:
+            self.mount(fault)
 
 
 def single_choices(offers: list[form.Offer]) -> list[tuple[Text, str]]:
