@@ -6,6 +6,7 @@ from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding
 from textual.events import Resize
+from textual.screen import Screen
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
@@ -23,8 +24,22 @@ class KeyBar(Footer):
 
     def __init__(self) -> None:
         super().__init__(show_command_palette=False)
+        self._drawn: list[tuple[object, ...]] | None = None
 
     def compose(self) -> ComposeResult:
+        self._drawn = self._signature()
+        for each in self._told():
+            yield self._key(each)
+
+    def bindings_changed(self, screen: Screen[object]) -> None:
+        """Screens say so at every snapshot: the keys are made anew only when they differ."""
+        if self._signature() != self._drawn:
+            super().bindings_changed(screen)
+
+    def _signature(self) -> list[tuple[object, ...]]:
+        return [(each.binding, each.enabled) for each in self._told()]
+
+    def _told(self) -> list[ActiveBinding]:
         """What comes first here, then, as far as there is room, what else the screen can do; the
         keys that do the same everywhere stand at the end."""
         first = self._bindings_that(show=True)
@@ -45,8 +60,7 @@ class KeyBar(Footer):
             if room < 0:
                 break
             here.append(each)
-        for each in here + everywhere:
-            yield self._key(each)
+        return here + everywhere
 
     def _bindings_that(self, *, show: bool) -> dict[str, ActiveBinding]:
         """By action, which may have more than one key: the first of them."""
