@@ -12,6 +12,7 @@ from obstui.cli import main
 from obstui.store import Store
 from obstui.tui.snapshot import SCREENS
 from tests.obstui import tui_store
+from tests.obstui.cases import first_now
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def drawn(file: Path, *arguments: str) -> str:
     return text.replace("\xa0", " ").replace("&#160;", " ")
 
 
-@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("screen", first_now(SCREENS))
 def test_a_screen_is_drawn(busy: tui_store.Scene, tmp_path: Path, screen: str) -> None:
     before = {path: path.read_bytes() for path in busy.paths.home.rglob("*.json")}
     seen = drawn(tmp_path / "picture.svg", screen, "--theme", "light")

@@ -25,6 +25,7 @@ from obstui.tui.screens.keys import KeysScreen, key_lines
 from obstui.tui.snapshot import settled
 from obstui.tui.widgets.layer_map import AT_WORK, GATHERING, HEIGHTS, WAITING
 from tests.obstui import tui_pilot, tui_store
+from tests.obstui.cases import first_now
 
 WAYS = {
     **{f"place {place.name}": (place.key,) for place in PLACES},
@@ -35,6 +36,8 @@ WAYS = {
     "palette": ("1", "colon"),
 }
 """How to get to each screen."""
+
+AIRY = {name: keys for name, keys in WAYS.items() if name.startswith("place ") or name == "job"}
 
 
 @pytest.fixture
@@ -108,7 +111,7 @@ async def test_a_theme_is_switched_live_and_worn_again(busy: tui_store.Scene) ->
         assert app.theme == "high-contrast", "settings that were changed since count"
 
 
-@pytest.mark.parametrize("keys", [*((place.key,) for place in PLACES), ("1", "enter")])
+@pytest.mark.parametrize("keys", first_now(AIRY.values()), ids=AIRY.keys())
 async def test_a_switch_leaves_nothing_of_the_theme_before(
     busy: tui_store.Scene, keys: tuple[str, ...]
 ) -> None:
@@ -154,7 +157,7 @@ async def test_the_palette_has_every_action(busy: tui_store.Scene) -> None:
         assert {f"Theme: {name}" for name in THEMES} <= named
 
 
-@pytest.mark.parametrize("keys", WAYS.values(), ids=WAYS.keys())
+@pytest.mark.parametrize("keys", first_now(WAYS.values()), ids=WAYS.keys())
 async def test_ascii_is_ascii_everywhere(busy: tui_store.Scene, keys: tuple[str, ...]) -> None:
     busy.queue("generate", name="façade «ночь» 夜 ✨", prompts=["x"])
     ascii_only = Appearance(ascii=True)
@@ -170,7 +173,7 @@ def test_ascii_keeps_the_width() -> None:
     assert to_ascii("e\u0301") == "e"
 
 
-@pytest.mark.parametrize("keys", WAYS.values(), ids=WAYS.keys())
+@pytest.mark.parametrize("keys", first_now(WAYS.values()), ids=WAYS.keys())
 async def test_no_color_means_none(
     busy: tui_store.Scene, keys: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,10 +186,7 @@ async def test_no_color_means_none(
         assert any(style and style.reverse for style in styles), "no cursor and no tab to be seen"
 
 
-AIRY = {name: keys for name, keys in WAYS.items() if name.startswith("place ") or name == "job"}
-
-
-@pytest.mark.parametrize("keys", AIRY.values(), ids=AIRY.keys())
+@pytest.mark.parametrize("keys", first_now(AIRY.values()), ids=AIRY.keys())
 async def test_density_gives_air(busy: tui_store.Scene, keys: tuple[str, ...]) -> None:
     """Not only the top line, which is the same everywhere, gets more of it."""
     async with tui_pilot.opened(busy.paths, watch=5) as (app, pilot):
