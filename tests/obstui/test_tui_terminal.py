@@ -81,7 +81,7 @@ class Terminal:
         end = time.monotonic() + seconds
         while words not in self.seen:
             assert time.monotonic() < end, self.seen[-2000:]
-            self.read(0.1)
+            self.read(0.01)
 
     def hang_up(self) -> None:
         os.close(self.master)
