@@ -42,9 +42,6 @@ WAYS: dict[str, Way] = {
 opens."""
 
 RUNNING, PAINTED = 5, 2
-ONLY_SIZES = {"settings", "targets", "replay", "picture", "columns", "pick", "ask", "verify",
-              "palette"}  # fmt: skip
-"""Made of what others show in every theme."""
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +96,6 @@ def test_size(snap_compare: Any, scene: tui_store.Scene, name: str, size: str) -
 
 
 @pytest.mark.parametrize("colours", [name for name in THEMES if name != "dark"])
-@pytest.mark.parametrize("name", [name for name in WAYS if name not in ONLY_SIZES])
+@pytest.mark.parametrize("name", WAYS)
 def test_theme(snap_compare: Any, scene: tui_store.Scene, name: str, colours: str) -> None:
     assert looks_right(snap_compare, scene, name, (80, 24), Appearance(theme=colours))
