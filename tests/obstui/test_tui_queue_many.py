@@ -257,6 +257,20 @@ async def test_ten_thousand_jobs_are_read_in_stretches(paths: Paths) -> None:
         await until(pilot, lambda: table.job_id == 5000)
 
 
+async def test_the_list_is_found_scrolled_as_it_was_left(paths: Paths) -> None:
+    fill(paths, 120)
+    async with opened(paths, size=(80, 24)) as (app, pilot):
+        table = app.screen.query_one(JobTable)
+        await pilot.press(*["down"] * 30)
+        table.scroll_to(y=table.scroll_y + 7, animate=False)
+        await pilot.pause()
+        left_at = table.line, table.job_id, table.scroll_y
+        assert 0 < table.line < table.size.height - 3
+    async with opened(paths, size=(80, 24)) as (app, pilot):
+        table = app.screen.query_one(JobTable)
+        await until(pilot, lambda: (table.line, table.job_id, table.scroll_y) == left_at)
+
+
 async def test_a_scroll_to_the_end_brings_the_next_stretch(paths: Paths) -> None:
     fill(paths, 1200)
     async with opened(paths) as (app, pilot):

@@ -96,6 +96,7 @@ class QueueScreen(JobActs[None]):
             self.choose(self._watch)
         else:
             self._return()
+        self.watch(self.query_one(JobTable), "scroll_y", self._remember, init=False)
 
     def _return(self) -> None:
         """Look as the person left it."""
@@ -109,7 +110,7 @@ class QueueScreen(JobActs[None]):
         if text := kept("queue filter", ""):
             self.query_one(FilterLine).put(text)
         if job_id := kept("queue job", 0):
-            table.choose(job_id)
+            table.choose(job_id, kept("queue line", 0))
         if text or job_id or self._order_words():
             self._fault = self._read_filter(text)
             self._seek(around=job_id or None)
@@ -121,6 +122,7 @@ class QueueScreen(JobActs[None]):
         keep("queue reversed", self._reverse)
         keep("queue filter", self.query_one(FilterLine).text)
         keep("queue job", self.query_one(JobTable).job_id or 0)
+        keep("queue line", self.query_one(JobTable).line)
 
     # -- what is shown -----------------------------------------------------------------------
 

@@ -73,6 +73,7 @@ class JobTable(DataTable[Text]):
         self._order: list[str] = []
         self._wanted: str | None = None
         self._awaited: str | None = None
+        self._on_line: int | None = None
         self._snapshot: Snapshot | None = None
         self._now = 0.0
 
@@ -86,9 +87,9 @@ class JobTable(DataTable[Text]):
         """Whether a head says by what the rows are sorted."""
         return any(head.endswith(("↓", "↑")) for head in self._heads)
 
-    def choose(self, job_id: int) -> None:
-        """Select this job, now or as soon as it is in the table."""
-        self._awaited = str(job_id)
+    def choose(self, job_id: int, line: int | None = None) -> None:
+        """Select this job, now or as soon as it is in the table; on this line of the screen."""
+        self._awaited, self._on_line = str(job_id), line
         self._keep_selection()
 
     def choose_row(self, row: int) -> None:
@@ -101,6 +102,7 @@ class JobTable(DataTable[Text]):
         self._snapshot, self._now = snapshot, now
         if not self.size.width or not snapshot.read:
             return  # not laid out yet (`on_resize` comes back here), or nothing read yet
+        line = self.line
         self._lay_out(snapshot)
         jobs = snapshot.found.jobs if snapshot.found is not None else ()
         theme = self.app.theme
@@ -116,7 +118,7 @@ class JobTable(DataTable[Text]):
             if wanted.keys() == self._rows.keys():
                 self._update_cells(wanted)
             else:
-                self._refill(wanted)
+                self._refill(wanted, line)
             self._sort(list(wanted))
             self._rows = wanted
             self._keep_selection()
@@ -179,16 +181,14 @@ class JobTable(DataTable[Text]):
             return self
         return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
-    def _refill(self, wanted: dict[str, tuple[Row, list[Text]]]) -> None:
+    def _refill(self, wanted: dict[str, tuple[Row, list[Text]]], line: int) -> None:
         gone, fresh = self._rows.keys() - wanted.keys(), wanted.keys() - self._rows.keys()
         if len(gone) + len(fresh) > max(20, len(wanted) // 4):
-            line = self._line_of_selection()
             self.clear()
             fresh, gone = set(wanted), set()
             if self._wanted in wanted:
                 # The selected job stays on its line of the screen, whatever lies around it now.
-                top = list(wanted).index(self._wanted) - line
-                self.call_after_refresh(self.scroll_to, y=max(0, top), animate=False)
+                self._put_on_line(list(wanted).index(self._wanted), line)
         for key in gone:
             self.remove_row(key)
         self._rows = {key: row for key, row in self._rows.items() if key not in fresh | gone}
@@ -198,8 +198,22 @@ class JobTable(DataTable[Text]):
                 self.add_row(*cells, key=key)
         self._order = [str(row.key.value) for row in self.ordered_rows]
 
-    def _line_of_selection(self) -> int:
-        """How far below the top of what is visible the selected job stands."""
+    def _put_on_line(self, row: int, line: int) -> None:
+        def put() -> None:
+            if 0 < self.virtual_size.height <= len(self._order):  # still that of fewer rows
+                self.call_after_refresh(put)
+                return
+            self.scroll_to(y=max(0, row - line), animate=False)
+            self._on_line = None
+
+        self._on_line = line
+        self.call_after_refresh(put)
+
+    @property
+    def line(self) -> int:
+        """How far below the top of what is visible the selected job stands, or is about to."""
+        if self._on_line is not None:
+            return self._on_line
         return max(0, min(self.cursor_row - round(self.scroll_y), self.size.height - 2))
 
     def _sort(self, keys: list[str]) -> None:
@@ -214,6 +228,8 @@ class JobTable(DataTable[Text]):
             awaited, self._awaited = self._awaited, None
             self._choose_key(awaited)
             self._place_cursor(scroll=True)
+            if self._on_line is not None:
+                self._put_on_line(self.cursor_row, self._on_line)
         elif self._wanted is None or self._wanted not in self._rows:
             row = min(self.cursor_row, len(self._order) - 1)
             self._choose_key(self._order[row] if self._order else None)
