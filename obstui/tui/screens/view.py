@@ -53,8 +53,6 @@ class Whole(Screen[T]):
 class View(Whole[T]):
     """A screen of the store. `show` is called with every new snapshot while it is in sight."""
 
-    _keys: tuple[tuple[str, str, bool], ...] = ()
-
     place: ClassVar[str] = ""
     """The name in `places.PLACES` of the place that this screen is, if it is one."""
 
@@ -96,8 +94,8 @@ class View(Whole[T]):
 
     async def show_newest(self) -> None:
         """Draw the newest snapshot, once the screen has its size."""
-        if not self._in_sight:
-            return
+        if not self._in_sight or not self.query_children(StatusLine):
+            return  # not composed yet, or being taken apart
         try:
             await self.show(self.dashboard.snapshot)
             self.broken = None
@@ -118,16 +116,9 @@ class View(Whole[T]):
         return False
 
     def refresh_bindings(self) -> None:
-        """Have the footer drawn anew, if a key does something else now: it would be drawn, and
-        sent, with every snapshot. A screen that is being left has no parts any more to ask."""
-        if not self.is_current:
-            return
-        keys = tuple(
-            (key, active.binding.description, active.enabled)
-            for key, active in self.active_bindings.items()
-        )
-        if keys != self._keys:
-            self._keys = keys
+        """Have the key bar look whether a key does something else now. A screen that is being left
+        has no parts any more to ask."""
+        if self.is_current:
             super().refresh_bindings()
 
     def ask_follower(self) -> None:

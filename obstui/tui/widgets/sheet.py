@@ -175,7 +175,7 @@ class Sheet(Rows):
     """The first `kept` columns always show; of the others as many as fit, in their order, from the
     one that the person has moved to. Columns are never cut and never change width."""
 
-    DEFAULT_CSS = "Sheet { height: 1fr; scrollbar-gutter: stable; }"
+    DEFAULT_CSS = "Sheet { height: 1fr; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,l", "cursor_right", "More columns", id="sheet.right", show=False,
                 tooltip="The columns further right"),

@@ -62,6 +62,9 @@ def _named(line: Text, target: Target, width: int) -> Text:
 class TargetTable(Sheet):
     """Rows in forward order; the target stays in sight, however many sparsities there are."""
 
+    # It has more rows than any screen: what fits is reckoned with the scrollbar from the start.
+    DEFAULT_CSS = "TargetTable { scrollbar-gutter: stable; }"
+
     def __init__(self, *, id: str) -> None:  # noqa: A002
         super().__init__(id=id, kept=3)
 
