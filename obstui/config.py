@@ -56,6 +56,11 @@ class Paths:
         """The folder of a job: output/, work/ (what a later attempt resumes from), attempts/."""
         return self.home / "jobs" / ulid
 
+    def owns(self, path: Path) -> bool:
+        """Whether a path, all links followed, lies below the state folder: only such a one is
+        obstui's to delete."""
+        return path.resolve().is_relative_to(self.home.resolve())
+
     def output(self, ulid: str) -> Path:
         return self.job(ulid) / "output"
 
