@@ -11,12 +11,13 @@ from typing import Any
 from obstui.config import Paths
 from obstui.finish import Finish, queue_finish
 from obstui.store import LIVE, JobView, Reader
+from obstui.store.stops import QUEUE
 from obstui.store.views import STATES
 
 SEEN = "report_seen"
 """The setting that holds when a report was last read."""
 FIRST_LOOK = 24 * 3600.0
-"""How far back (seconds) the first report of all goes."""
+"""How far back (seconds) the first report of all goes at least."""
 
 GOOD_SSIM, GOOD_ATTRIBUTES = 0.95, 0.02
 """A size is good enough when its pictures keep so much structural similarity with the dense model's
@@ -60,7 +61,6 @@ class Report:
     all_bytes: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     stops: tuple[str, ...] = ()
-    finish: Finish = field(default_factory=lambda: Finish(0))
 
 
 def collect(
@@ -90,8 +90,10 @@ def collect(
         disk_bytes=sum(measure(paths.job(job.ulid)) for job in ended),
         all_bytes=measure(paths.home),
         counts=reader.counts(),
-        stops=tuple(f"{stop.scope}: {stop.reason}" for stop in reader.stops()),
-        finish=finish_of(reader, now),
+        stops=tuple(
+            f"{'the queue' if stop.scope == QUEUE else stop.scope}: {stop.reason}"
+            for stop in reader.stops()
+        ),
     )
 
 
@@ -101,9 +103,18 @@ def last_seen(reader: Reader, now: float) -> float | None:
     return seen if isinstance(seen, (int, float)) and 0 < seen <= now else None
 
 
+def first_look(reader: Reader, now: float) -> float:
+    """Where the first report of all begins: so that nothing is missed, with the first job where
+    that is more than a day ago. Raises StoreError."""
+    oldest = reader.jobs(limit=1, newest_first=False)
+    return min([now - FIRST_LOOK, *(job.created_at for job in oldest)])
+
+
 def finish_of(reader: Reader, now: float) -> Finish:
-    """When the queue will be done."""
+    """When the queue will be done; nobody can tell while it is paused. Raises StoreError."""
     live, queued = reader.jobs(states=LIVE), reader.in_order()
+    if any(stop.scope == QUEUE for stop in reader.stops()):
+        return Finish(0, waiting=len(live) + len(queued))
     unfinished = {job.id for job in [*live, *queued]} | {
         job.id for job in reader.jobs(states=("held", "paused"), limit=100_000)
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from obstui.config import Paths
-from obstui.report import best_size, collect, lost_words
+from obstui.report import FIRST_LOOK, best_size, collect, finish_of, first_look, lost_words
 from obstui.specs import CompareSpec, GenerateSpec, PruneSpec
 from obstui.store import Reader, Store
 from tests.obstui.conftest import Clock
@@ -66,10 +66,32 @@ def test_a_night(store: Store, reader: Reader, clock: Clock, paths: Paths) -> No
     assert found.disk_bytes == 5000
     assert found.all_bytes > 5000
     assert found.counts["queued"] == 1
-    assert found.finish.jobs == 1
-    assert found.finish.p50 is not None
+    finish = finish_of(reader, clock.now)
+    assert finish.jobs == 1
+    assert finish.p50 is not None
     # 200 prompts instead of 100, at 0.5 to 6 s a prompt.
-    assert 60 < found.finish.p50 - clock.now < 2000
+    assert 60 < finish.p50 - clock.now < 2000
+
+
+def test_nobody_can_tell_when_a_paused_queue_is_done(
+    store: Store, reader: Reader, clock: Clock, paths: Paths
+) -> None:
+    store.enqueue(PruneSpec())
+    run(store, clock, "succeeded", 50.0, result={"variants": []})
+    store.enqueue(PruneSpec())
+    assert finish_of(reader, clock.now).p50 is not None
+    store.stop("*", "by hand")
+    finish = finish_of(reader, clock.now)
+    assert (finish.jobs, finish.waiting, finish.p50) == (0, 1, None)
+    assert collect(reader, paths, since=0.0, now=clock.now).stops == ("the queue: by hand",)
+
+
+def test_the_first_report_of_all_misses_nothing(store: Store, reader: Reader, clock: Clock) -> None:
+    first = clock.now
+    assert first_look(reader, first) == first - FIRST_LOOK
+    store.enqueue(PruneSpec())
+    assert first_look(reader, first + 10) == first + 10 - FIRST_LOOK
+    assert first_look(reader, first + 3 * FIRST_LOOK) == first
 
 
 def test_lost_attempts_that_were_taken_up_again_count(
