@@ -14,7 +14,7 @@ import click
 
 from obstui import models as known
 from obstui.cli import output
-from obstui.cli.output import emit, json_option, say
+from obstui.cli.output import ask, emit, json_option, say
 from obstui.cli.queueing import queue, queue_options
 from obstui.config import Paths
 from obstui.errors import Problem
@@ -204,8 +204,9 @@ def rm(paths: Paths, name: str, yes: bool) -> None:
                     f"{_warning(named_by)}Nobody is there to ask: give --yes to remove it."
                 )
             size = output.size(tree_bytes(folder))
-            click.confirm(
-                f"{_warning(named_by)}Delete {name} ({size} in {folder})?", abort=True, err=True
+            ask(
+                f"{_warning(named_by)}Delete {name} ({size} in {folder})?",
+                otherwise="Nothing was deleted.",
             )
         known.remove_variant(store, name)
     say(f"Removed {name} from {folder}.")

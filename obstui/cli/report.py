@@ -27,7 +27,7 @@ from obstui.report import (
     shares,
 )
 from obstui.store import JobView, NotFound, Reader, Store
-from obstui.text import one_line
+from obstui.text import counted, one_line
 
 
 @click.command()
@@ -175,7 +175,7 @@ def _finished(found: Report) -> list[str]:
     newest = [f"job {job.id}  {output.title(job)}  in {output.took(job)}"
               for job in found.succeeded[-10:]]  # fmt: skip
     more = len(found.succeeded) - len(newest)
-    return [f"{len(found.succeeded)} jobs ({kinds})", *newest] + (
+    return [f"{counted(len(found.succeeded), 'job')} ({kinds})", *newest] + (
         [f"and {more} before them"] if more else []
     )
 

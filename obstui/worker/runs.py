@@ -62,7 +62,7 @@ class Runner:
         if isinstance(spec, PruneSpec):
             return _prune(spec, order, output, cancelled, tell)
         if isinstance(spec, ExportSpec):
-            return _export(spec, order, output, tell)
+            return _export(spec, order, output, cancelled, tell)
         if isinstance(spec, ImportSpec):
             return _import(spec, order, output, tell)
         if self._pipes is None:
@@ -151,7 +151,9 @@ def _import(spec: ImportSpec, order: Order, output: Path, tell: Tell) -> Result:
     }
 
 
-def _export(spec: ExportSpec, order: Order, output: Path, tell: Tell) -> Result:
+def _export(
+    spec: ExportSpec, order: Order, output: Path, cancelled: Callable[[], bool], tell: Tell
+) -> Result:
     """`folder` may lie anywhere, so it is none of the paths that the result's manifest guards."""
     name = f"{_name(spec.variant)}-{spec.format}"
     folder = Path(spec.to) if spec.to else output / name
@@ -169,7 +171,7 @@ def _export(spec: ExportSpec, order: Order, output: Path, tell: Tell) -> Result:
             export.Pair(p["prompt"], p["seed"], Path(p["dense"]), Path(p["pruned"]))
             for p in order.pairs
         ]
-        found = export.export(variant, spec.format, folder, spec.base, pairs)
+        found = export.export(variant, spec.format, folder, spec.base, pairs, cancelled)
     files = manifest.described(folder)
     tell(Progress(1, 1))
     return {

@@ -338,3 +338,12 @@ def test_a_small_error_is_not_shown_as_none() -> None:
     assert "3.1e-05" in shown
     assert "0.096" in shown
     assert "0.000" in variant_table([{**variant, "mean_error": 0.0}])
+
+
+def test_a_no_changes_nothing_and_says_so(obstui: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    obstui("generate", "--prompt", "a cup")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("click.confirm", lambda question, **_: False)
+    done = obstui("rm", "1")
+    assert (done.code, done.err) == (1, "Nothing was removed.\n")
+    assert obstui("show", "1").code == 0

@@ -160,7 +160,7 @@ def test_an_export_that_was_cut_off_after_its_folder_appeared(night: Night, tmp_
 
     def export(work: Path) -> Any:
         work.mkdir(exist_ok=True)
-        return runs._export(spec, order(work), tmp_path, lambda _: None)["export"]
+        return runs._export(spec, order(work), tmp_path, lambda: False, lambda _: None)["export"]
 
     first = export(tmp_path / "work")
     before = out.stat().st_mtime_ns
@@ -198,7 +198,7 @@ def test_a_card_shows_the_pictures_that_are_left(night: Night, tmp_path: Path) -
         pairs=[{**pair, "pruned": str(tmp_path / "gone.png")},
                {**pair, "pruned": str(tmp_path / "pruned.png")}],
     )  # fmt: skip
-    export = runs._export(spec, order, tmp_path, lambda _: None)["export"]
+    export = runs._export(spec, order, tmp_path, lambda: False, lambda _: None)["export"]
     files = [file["name"] for file in export["files"] if file["name"].startswith("pictures")]
     assert files == ["pictures/1.jpg"]
     folder = Path(export["folder"])

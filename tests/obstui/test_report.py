@@ -186,3 +186,15 @@ def test_bad_input_is_not_simply_tried_again(tmp_path: Path, obstui: Run) -> Non
     said = obstui("report").out
     assert "(obstui retry 1 --set FIELD=VALUE)" in said
     assert "(obstui retry 2)" in said
+
+
+def test_one_job_is_no_jobs(tmp_path: Path, obstui: Run) -> None:
+    paths = Paths(tmp_path / "home", tmp_path / "home" / "jobs.db").ensure()
+    with Store.open(paths) as store:
+        for number in ("1 job (1 prune)", "2 jobs (2 prune)"):
+            store.enqueue(PruneSpec())
+            claim = store.claim("w", "cpu")
+            assert claim is not None
+            store.started(claim, 1, 2)
+            store.finish(claim, "succeeded", result={})
+            assert number in obstui("report").out
