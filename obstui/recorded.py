@@ -3,25 +3,27 @@ copied or moved."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from obstui.config import Paths
 
-_PATH_KEYS = ("path", "thumbnail", "preview")
+FILES = ("path", "thumbnail")
+"""The keys of what a result's manifest guards."""
+_PLACES = (*FILES, "folder", "preview")
 
 
-def map_paths(value: Any, change: Callable[[str], str]) -> Any:
+def map_paths(value: Any, change: Callable[[str], str], keys: Sequence[str] = FILES) -> Any:
     """A copy of `value` with every path in it changed."""
     if isinstance(value, dict):
         return {
             key: change(item)
-            if key in _PATH_KEYS and isinstance(item, str)
-            else map_paths(item, change)
+            if key in keys and isinstance(item, str)
+            else map_paths(item, change, keys)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [map_paths(item, change) for item in value]
+        return [map_paths(item, change, keys) for item in value]
     return value
 
 
@@ -36,4 +38,4 @@ def at_home(paths: Paths, ulid: str, value: Any) -> Any:
         _, own, rest = path.partition(folder) if path.startswith("/") else (path, "", "")
         return here + rest if own else path
 
-    return map_paths(value, settled)
+    return map_paths(value, settled, _PLACES)

@@ -18,7 +18,7 @@ from obstui.cli.output import ask, emit, json_option, say
 from obstui.cli.queueing import queue, queue_options
 from obstui.config import Paths
 from obstui.errors import Problem
-from obstui.lookup import check_new, check_variant, checked
+from obstui.lookup import check_new, check_there, check_variant, checked
 from obstui.models import Catalogue, Dependants
 from obstui.report import tree_bytes
 from obstui.specs import (
@@ -265,4 +265,4 @@ def _folder(paths: Paths, variant: str) -> Path:
     if not paths.db.exists():
         raise NotFound(f"There is no variant {variant}: no job was queued yet.")
     with Reader.open(paths) as reader:
-        return known.find_variant(reader, variant)
+        return check_there(variant, known.find_variant(reader, variant))

@@ -25,6 +25,7 @@ from core.events import (
     VariantSaved,
 )
 from core.loading import Pipelines
+from obstui.lookup import check_there
 from obstui.specs import (
     BenchSpec,
     CompareSpec,
@@ -287,10 +288,10 @@ def _image(event: ImageSaved) -> Result:
 
 
 def _folder(order: Order, ref: str) -> str:
-    """The folder of a variant that the spec names. Raises BadInput."""
+    """The folder of a variant that the spec names. Raises BadInput, NoSuchModel."""
     if ref not in order.variants:
         raise BadInput(f"The variant {ref} is not there: obstui models ls lists those that are.")
-    return order.variants[ref]
+    return str(check_there(ref, Path(order.variants[ref])))
 
 
 def _name(ref: str) -> str:

@@ -13,6 +13,9 @@ import pytest
 
 from obstui.cli import main
 from obstui.cli.jobs import variant_table
+from obstui.config import Paths
+from obstui.specs import PruneSpec
+from obstui.store import Store
 from tests.obstui import tui_store
 
 
@@ -347,3 +350,23 @@ def test_a_no_changes_nothing_and_says_so(obstui: Run, monkeypatch: pytest.Monke
     done = obstui("rm", "1")
     assert (done.code, done.err) == (1, "Nothing was removed.\n")
     assert obstui("show", "1").code == 0
+
+
+def test_a_variant_whose_files_went_is_said_to_be_gone(obstui: Run, tmp_path: Path) -> None:
+    paths = Paths(tmp_path / "home", tmp_path / "home" / "jobs.db").ensure()
+    with Store.open(paths) as store:
+        job = store.enqueue(PruneSpec(sparsity=(0.2,)))
+        claim = store.claim("w", "cpu")
+        assert claim is not None
+        store.started(claim, 1, 2)
+        folder = str(paths.output(job.ulid) / "s20")
+        variant = {"id": "1@20", "sparsity": 0.2, "params": 7, "dense_params": 8, "size_bytes": 1,
+                   "path": folder}  # fmt: skip
+        store.finish(claim, "succeeded", result={"variants": [variant]})
+    done = obstui("models", "verify", "1@20")
+    assert done.code == 3
+    assert "1@20 were deleted or moved: obstui show 1 --yaml" in done.err
+    assert f"not on this disk: {folder}" in obstui("show", "1").out
+    assert "gone" in obstui("models", "ls").out
+    assert obstui("models", "rm", "1@20", "--yes").code == 0
+    assert "1@20" not in obstui("show", "1").out.replace("prune to 20 %", "")

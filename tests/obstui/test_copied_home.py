@@ -32,8 +32,8 @@ def copied(store: Store, paths: Paths, tmp_path: Path) -> Paths:
         picture: dict[str, Any] = {"path": str(paths.output(job.ulid) / "0.png"), "prompt": "a cat"}
         store.append(claim, [("image_saved", picture)])
         if job_id == 2:
-            elsewhere = {"path": "/data/export"}
-            result = {"images": [picture], "export": elsewhere}
+            export = {"folder": str(paths.output(job.ulid) / "1@30-pth"), "path": "/data/own"}
+            result = {"images": [picture], "export": export}
             store.finish(claim, "succeeded", result=result)
         else:
             store.progress(claim, {"phase": "paint", "preview": picture["path"]})
@@ -52,9 +52,16 @@ def test_a_copy_finds_its_own_files(paths: Paths, copied: Paths) -> None:
         shown = [image.path for image in reader.images(limit=9)]
         told = reader.events(3, kinds=["image_saved"])[0].payload["path"]
         variant = find_variant(reader, "1@30")
-    assert painted.result["export"]["path"] == "/data/export"
-    every = [variant, painted.result["images"][0]["path"], told, paints.progress["preview"], *shown]
-    assert len(every) == 6
+    assert painted.result["export"]["path"] == "/data/own"
+    every = [
+        variant,
+        painted.result["export"]["folder"],
+        painted.result["images"][0]["path"],
+        told,
+        paints.progress["preview"],
+        *shown,
+    ]
+    assert len(every) == 7
     assert all(Path(path).is_relative_to(copied.home) for path in every)
     with Store.open(copied) as store:
         store.enqueue(CompareSpec(variants=("1@30",)))
