@@ -52,6 +52,17 @@ class Paths:
                 )
         return self
 
+    @property
+    def has_store(self) -> bool:
+        """Whether the store is there: before the first job it need not be. Raises UnusableFolder
+        where there is not even the folder that one was said to be in."""
+        if self.db != self.home / "jobs.db" and not self.db.parent.is_dir():
+            raise UnusableFolder(
+                f"There is no folder {self.db.parent} that could hold the store {self.db.name}: "
+                "check --db (or OBSTUI_DB)."
+            )
+        return self.db.exists()
+
     def job(self, ulid: str) -> Path:
         """The folder of a job: output/, work/ (what a later attempt resumes from), attempts/."""
         return self.home / "jobs" / ulid

@@ -370,3 +370,19 @@ def test_a_variant_whose_files_went_is_said_to_be_gone(obstui: Run, tmp_path: Pa
     assert "gone" in obstui("models", "ls").out
     assert obstui("models", "rm", "1@20", "--yes").code == 0
     assert "1@20" not in obstui("show", "1").out.replace("prune to 20 %", "")
+
+
+def test_a_store_that_was_misnamed_is_not_an_empty_one(
+    obstui: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, nowhere = tmp_path / "first.db", tmp_path / "nonexist" / "x.db"
+    for command in (("ls",), ("ls", "--queue"), ("ls", "--sweeps"), ("report",), ("models", "ls")):
+        done = obstui("--db", str(nowhere), *command)
+        assert (done.code, done.out) == (4, "")
+        assert "no folder" in done.err
+        assert obstui("--db", str(there), *command).code == 0
+        assert obstui(*command).code == 0, "before the first job there is no folder either"
+    monkeypatch.setenv("OBSTUI_DB", str(nowhere))
+    assert obstui("ls").code == 4
+    assert obstui("prune").code == 0, "a command that queues makes it"
+    assert obstui("ls").code == 0
