@@ -10,6 +10,7 @@ from typing import Any
 
 from obstui.config import Paths
 from obstui.finish import Finish, queue_finish
+from obstui.measured import reseed_of
 from obstui.store import LIVE, JobView, Reader
 from obstui.store.stops import QUEUE
 from obstui.store.views import STATES
@@ -21,13 +22,14 @@ FIRST_LOOK = 24 * 3600.0
 
 GOOD_SSIM, GOOD_ATTRIBUTES = 0.95, 0.02
 """A size is good enough when its pictures keep so much structural similarity with the dense model's
-or, where the judge can tell, lose no more than this share of the attributes."""
+or, where the judge can tell, lose no more than this share of the attributes; but never when they
+are further from the dense model's than its own are under another seed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
     """The smallest model of a comparison that is good enough; `good` is False where none is, and
-    the nearest is named instead."""
+    the nearest is named instead. `pictures` of it were held against the dense model's."""
 
     job_id: int
     base: str
@@ -36,6 +38,7 @@ class Best:
     dense_params: int
     quality: str
     good: bool
+    pictures: int
 
 
 def lost_words(number: int) -> str:
@@ -80,11 +83,7 @@ def collect(
         succeeded=tuple(job for job in ended if job.state == "succeeded"),
         failed=tuple(job for job in ended if job.state in ("failed", "quarantined")),
         other=tuple(job for job in ended if job.state in ("cancelled", "skipped")),
-        best=tuple(
-            best
-            for job in ended
-            if job.state == "succeeded" and (best := best_size(job)) is not None
-        ),
+        best=best_sizes(job for job in ended if job.state == "succeeded"),
         device_seconds=reader.device_seconds(since, now),
         lost=reader.lost_attempts(since),
         disk_bytes=sum(measure(paths.job(job.ulid)) for job in ended),
@@ -128,6 +127,17 @@ def finish_of(reader: Reader, now: float) -> Finish:
     )
 
 
+def best_sizes(jobs: Iterable[JobView]) -> tuple[Best, ...]:
+    """One for each base: by the comparison of most pictures, which tells most surely."""
+    found: dict[str, Best] = {}
+    for best in filter(None, map(best_size, jobs)):
+        known = found.setdefault(best.base, best)
+        found[best.base] = max(
+            known, best, key=lambda one: (one.pictures, one.good, -one.params, one.job_id)
+        )
+    return tuple(found.values())
+
+
 def best_size(job: JobView) -> Best | None:
     """What a comparison says about size and quality; None if it measured no variant."""
     models: list[dict[str, Any]] = (job.result or {}).get("models") or []
@@ -136,8 +146,13 @@ def best_size(job: JobView) -> Best | None:
     if dense is None or not pruned:
         return None
 
+    reseed = reseed_of(job.result)
+    another_seed = (reseed.ssim if reseed else None) or 0.0
+
     def loss(model: dict[str, Any]) -> float:
         """How far beyond good enough: at most 0 is good."""
+        if (ssim := model.get("ssim")) is not None and ssim < another_seed:
+            return 1.0 + another_seed - float(ssim)
         if model.get("attributes") is not None and dense.get("attributes") is not None:
             return float(dense["attributes"] - model["attributes"] - GOOD_ATTRIBUTES)
         return float(GOOD_SSIM - (model.get("ssim") or 0.0))
@@ -152,6 +167,7 @@ def best_size(job: JobView) -> Best | None:
         dense_params=int(dense["params"]),
         quality=_quality(chosen, dense),
         good=bool(good),
+        pictures=int(chosen.get("pictures") or 0),
     )
 
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from obstui.config import Paths
-from obstui.report import FIRST_LOOK, best_size, collect, finish_of, first_look, lost_words
+from obstui.report import (
+    FIRST_LOOK,
+    best_size,
+    best_sizes,
+    collect,
+    finish_of,
+    first_look,
+    lost_words,
+)
 from obstui.specs import CompareSpec, GenerateSpec, PruneSpec
 from obstui.store import Reader, Store
 from tests.obstui.conftest import Clock
@@ -133,6 +142,33 @@ def test_best_size_when_none_is_good_and_without_a_judge() -> None:
     assert by_ssim.model == "1@10"
     assert best_size(job([dense])) is None
     assert best_size(job([])) is None
+
+
+def compared(job_id: int, models: list[dict[str, Any]], ssim: float | None = None) -> Any:
+    reseed = {"pictures": 4, "psnr": None, "ssim": ssim, "latent_distance": None}
+    result = {"models": models, "reseed": reseed}
+    return SimpleNamespace(id=job_id, spec={"model": "demo"}, result=result)
+
+
+def test_further_than_another_seed_is_never_best() -> None:
+    models = [DENSE, model("1@30", 0.3, 70, attributes=0.95, ssim=0.4),
+              model("1@10", 0.1, 90, attributes=0.95, ssim=0.8)]  # fmt: skip
+    best = best_size(compared(1, models, ssim=0.5))
+    assert best is not None
+    assert (best.model, best.good) == ("1@10", True)
+    best = best_size(compared(1, models[:2], ssim=0.5))
+    assert best is not None
+    assert not best.good
+
+
+def test_a_base_has_one_best_size() -> None:
+    few = [DENSE, model("1@30", 0.3, 70, attributes=0.95, pictures=4)]
+    many = [DENSE, model("2@10", 0.1, 90, attributes=0.95, pictures=100)]
+    smaller = [DENSE, model("3@20", 0.2, 80, attributes=0.95, pictures=100)]
+    [best] = best_sizes([compared(1, few), compared(2, many), compared(3, smaller)])
+    assert best.model == "3@20"
+    [best] = best_sizes([compared(2, many), compared(1, few)])
+    assert best.model == "2@10", "more pictures tell more"
 
 
 def test_on_the_command_line(obstui: Run, tmp_path: Path) -> None:
