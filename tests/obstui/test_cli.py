@@ -386,3 +386,13 @@ def test_a_store_that_was_misnamed_is_not_an_empty_one(
     assert obstui("ls").code == 4
     assert obstui("prune").code == 0, "a command that queues makes it"
     assert obstui("ls").code == 0
+
+
+def test_a_wish_is_no_promise(obstui: Run, tmp_path: Path) -> None:
+    """The job may end before its next boundary."""
+    obstui("generate", "--prompt", "a cup")
+    with Store.open(Paths(tmp_path / "home", tmp_path / "home" / "jobs.db")) as store:
+        claim = store.claim("w", "cpu")
+        assert claim is not None
+        store.started(claim, 1, 2)
+    assert "will be cancelled, unless it is done before" in obstui("cancel", "1").err
