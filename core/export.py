@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from core import manifest as manifests
 from core.checkpoint import load_unet
 from core.demo import MODEL_DIR
-from core.errors import BadInput
+from core.errors import BadInput, Cancelled
 from core.manifest import UNKNOWN
 from core.surgery import scatter
 from core.targets import find_targets
@@ -50,6 +50,7 @@ def export(
     out: Path,
     base: str | None = None,
     pairs: Sequence[Pair] = (),
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Write `variant` in the form `form` as the new folder `out`, whole or not at all, and return
     its manifest.
@@ -57,8 +58,15 @@ def export(
     `diffusers` is a copy, `pth` the whole pickled module in unet_pruned.pth, `dense` a stock UNet
     whose removed units are zeros: the same output, no gain. `base` names the model that the card
     has people load it into; None: what the variant was cut from. The card shows those `pairs` whose
-    pictures can be read. Raises BadInput when the variant is damaged or `out` exists.
+    pictures can be read. Raises BadInput when the variant is damaged or `out` exists, Cancelled,
+    nothing written, at the first step after `cancelled()`.
     """
+
+    def go_on() -> None:
+        if cancelled():
+            raise Cancelled("The export was cancelled; nothing of it was kept")
+
+    go_on()
     manifest = manifests.check_files(variant)
     if out.exists():
         raise BadInput(f"{out} exists already: choose another folder or delete it")
@@ -66,11 +74,15 @@ def export(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
+        go_on()
         _write(variant, manifest, form, partial, base)
+        go_on()
         _show(pairs, partial)
         for file in partial.rglob("*"):
+            go_on()
             manifests.sync(file)
         manifests.sync(partial)
+        go_on()
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -52,9 +52,25 @@ class Paths:
                 )
         return self
 
+    @property
+    def has_store(self) -> bool:
+        """Whether the store is there: before the first job it need not be. Raises UnusableFolder
+        where there is not even the folder that one was said to be in."""
+        if self.db != self.home / "jobs.db" and not self.db.parent.is_dir():
+            raise UnusableFolder(
+                f"There is no folder {self.db.parent} that could hold the store {self.db.name}: "
+                "check --db (or OBSTUI_DB)."
+            )
+        return self.db.exists()
+
     def job(self, ulid: str) -> Path:
         """The folder of a job: output/, work/ (what a later attempt resumes from), attempts/."""
         return self.home / "jobs" / ulid
+
+    def owns(self, path: Path) -> bool:
+        """Whether a path, all links followed, lies below the state folder: only such a one is
+        obstui's to delete."""
+        return path.resolve().is_relative_to(self.home.resolve())
 
     def output(self, ulid: str) -> Path:
         return self.job(ulid) / "output"

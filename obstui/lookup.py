@@ -92,6 +92,20 @@ def check_variant(variant: str) -> str:
     return str(path.absolute())
 
 
+def check_there(variant: str, folder: Path) -> Path:
+    """The folder of a variant, unless somebody has deleted it. Raises NoSuchModel."""
+    if folder.is_dir():
+        return folder
+    named, shown = parse_variant_id(variant), one_line(variant, limit=120)
+    mend = (
+        f"obstui show {named[0]} --yaml is the job to submit anew, and obstui models rm {shown} "
+        "takes it off the lists"
+        if named
+        else "copy it back, or name another"
+    )
+    raise NoSuchModel(f"The files of the variant {shown} were deleted or moved: {mend}.")
+
+
 def check_pickle(file: str) -> str:
     """The absolute path of a file as torch.save writes it. Raises NoSuchModel, BadSpec."""
     path = Path(file).expanduser()

@@ -187,7 +187,8 @@ def unregister(paths: Paths, name: str) -> None:
 
 def remove_variant(store: Store, ref: str) -> Path:
     """Delete a variant for good, and say where it was. Raises NotFound; Refused while an unfinished
-    job needs it; BadSpec for one that no job of this store has made."""
+    job needs it, or where its files are not this state folder's; BadSpec for one that no job of
+    this store has made."""
     named = parse_variant_id(ref)
     if named is None:
         raise BadSpec(
@@ -195,7 +196,7 @@ def remove_variant(store: Store, ref: str) -> Path:
             "delete."
         )
     # The row first: a variant that is named must be there.
-    folder = Path(store.forget_variant(*named))
+    folder = store.forget_variant(*named)
     shutil.rmtree(folder, ignore_errors=True)
     return folder
 

@@ -10,23 +10,26 @@ from typing import Any
 
 from obstui.config import Paths
 from obstui.finish import Finish, queue_finish
+from obstui.measured import reseed_of
 from obstui.store import LIVE, JobView, Reader
+from obstui.store.stops import QUEUE
 from obstui.store.views import STATES
 
 SEEN = "report_seen"
 """The setting that holds when a report was last read."""
 FIRST_LOOK = 24 * 3600.0
-"""How far back (seconds) the first report of all goes."""
+"""How far back (seconds) the first report of all goes at least."""
 
 GOOD_SSIM, GOOD_ATTRIBUTES = 0.95, 0.02
 """A size is good enough when its pictures keep so much structural similarity with the dense model's
-or, where the judge can tell, lose no more than this share of the attributes."""
+or, where the judge can tell, lose no more than this share of the attributes; but never when they
+are further from the dense model's than its own are under another seed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
     """The smallest model of a comparison that is good enough; `good` is False where none is, and
-    the nearest is named instead."""
+    the nearest is named instead. `pictures` of it were held against the dense model's."""
 
     job_id: int
     base: str
@@ -35,6 +38,7 @@ class Best:
     dense_params: int
     quality: str
     good: bool
+    pictures: int
 
 
 def lost_words(number: int) -> str:
@@ -60,7 +64,6 @@ class Report:
     all_bytes: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     stops: tuple[str, ...] = ()
-    finish: Finish = field(default_factory=lambda: Finish(0))
 
 
 def collect(
@@ -80,18 +83,16 @@ def collect(
         succeeded=tuple(job for job in ended if job.state == "succeeded"),
         failed=tuple(job for job in ended if job.state in ("failed", "quarantined")),
         other=tuple(job for job in ended if job.state in ("cancelled", "skipped")),
-        best=tuple(
-            best
-            for job in ended
-            if job.state == "succeeded" and (best := best_size(job)) is not None
-        ),
+        best=best_sizes(job for job in ended if job.state == "succeeded"),
         device_seconds=reader.device_seconds(since, now),
         lost=reader.lost_attempts(since),
         disk_bytes=sum(measure(paths.job(job.ulid)) for job in ended),
         all_bytes=measure(paths.home),
         counts=reader.counts(),
-        stops=tuple(f"{stop.scope}: {stop.reason}" for stop in reader.stops()),
-        finish=finish_of(reader, now),
+        stops=tuple(
+            f"{'the queue' if stop.scope == QUEUE else stop.scope}: {stop.reason}"
+            for stop in reader.stops()
+        ),
     )
 
 
@@ -101,9 +102,18 @@ def last_seen(reader: Reader, now: float) -> float | None:
     return seen if isinstance(seen, (int, float)) and 0 < seen <= now else None
 
 
+def first_look(reader: Reader, now: float) -> float:
+    """Where the first report of all begins: so that nothing is missed, with the first job where
+    that is more than a day ago. Raises StoreError."""
+    oldest = reader.jobs(limit=1, newest_first=False)
+    return min([now - FIRST_LOOK, *(job.created_at for job in oldest)])
+
+
 def finish_of(reader: Reader, now: float) -> Finish:
-    """When the queue will be done."""
+    """When the queue will be done; nobody can tell while it is paused. Raises StoreError."""
     live, queued = reader.jobs(states=LIVE), reader.in_order()
+    if any(stop.scope == QUEUE for stop in reader.stops()):
+        return Finish(0, waiting=len(live) + len(queued))
     unfinished = {job.id for job in [*live, *queued]} | {
         job.id for job in reader.jobs(states=("held", "paused"), limit=100_000)
     }
@@ -117,6 +127,17 @@ def finish_of(reader: Reader, now: float) -> Finish:
     )
 
 
+def best_sizes(jobs: Iterable[JobView]) -> tuple[Best, ...]:
+    """One for each base: by the comparison of most pictures, which tells most surely."""
+    found: dict[str, Best] = {}
+    for best in filter(None, map(best_size, jobs)):
+        known = found.setdefault(best.base, best)
+        found[best.base] = max(
+            known, best, key=lambda one: (one.pictures, one.good, -one.params, one.job_id)
+        )
+    return tuple(found.values())
+
+
 def best_size(job: JobView) -> Best | None:
     """What a comparison says about size and quality; None if it measured no variant."""
     models: list[dict[str, Any]] = (job.result or {}).get("models") or []
@@ -125,8 +146,13 @@ def best_size(job: JobView) -> Best | None:
     if dense is None or not pruned:
         return None
 
+    reseed = reseed_of(job.result)
+    another_seed = (reseed.ssim if reseed else None) or 0.0
+
     def loss(model: dict[str, Any]) -> float:
         """How far beyond good enough: at most 0 is good."""
+        if (ssim := model.get("ssim")) is not None and ssim < another_seed:
+            return 1.0 + another_seed - float(ssim)
         if model.get("attributes") is not None and dense.get("attributes") is not None:
             return float(dense["attributes"] - model["attributes"] - GOOD_ATTRIBUTES)
         return float(GOOD_SSIM - (model.get("ssim") or 0.0))
@@ -141,6 +167,7 @@ def best_size(job: JobView) -> Best | None:
         dense_params=int(dense["params"]),
         quality=_quality(chosen, dense),
         good=bool(good),
+        pictures=int(chosen.get("pictures") or 0),
     )
 
 

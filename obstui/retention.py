@@ -85,11 +85,6 @@ def delete_files(paths: Paths, job: JobView) -> None:
     shutil.rmtree(paths.job(job.ulid), ignore_errors=True)
 
 
-def _own(path: Path, inside: Path) -> bool:
-    """Whether a path is really there, and not a link to somewhere else."""
-    return path.exists() and path.resolve().is_relative_to(inside.resolve())
-
-
 def _ended(job: JobView) -> float:
     return job.finished_at or 0.0
 
@@ -97,7 +92,7 @@ def _ended(job: JobView) -> float:
 def _work(jobs: list[JobView], paths: Paths, now: float, limits: Limits) -> Iterator[Waste]:
     for job in jobs:
         work = paths.work(job.ulid)
-        if not job.finished or not _own(work, paths.home):
+        if not job.finished or not work.exists() or not paths.owns(work):
             continue
         if job.state == "succeeded":
             yield Waste(work, tree_bytes(work), f"work of job {job.id}, which succeeded", job.id)
@@ -111,7 +106,7 @@ def _logs(jobs: list[JobView], paths: Paths, now: float, limits: Limits) -> Iter
     total = 0
     for job in jobs:
         folder = paths.job(job.ulid) / "attempts"
-        for log in folder.glob("*/log.txt*") if _own(folder, paths.home) else ():
+        for log in folder.glob("*/log.txt*") if paths.owns(folder) else ():
             if log.is_symlink():
                 continue
             facts = log.stat()

@@ -69,3 +69,8 @@ def short_model(source: str) -> str:
     "sdxl-base-1.0"."""
     name = source.rstrip("/").rsplit("/", 1)[-1]
     return one_line(name.replace("stable-diffusion-xl", "sdxl"), limit=40)
+
+
+def counted(number: int, what: str) -> str:
+    """ "1 job", "2 jobs"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

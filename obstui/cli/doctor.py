@@ -22,7 +22,7 @@ from obstui.config import Paths, Settings
 from obstui.errors import Problem
 from obstui.store import Reader, backup
 from obstui.store.connection import NETWORK_FILESYSTEMS, filesystem_type, wal_is_safe
-from obstui.text import one_line
+from obstui.text import counted, one_line
 
 LOW_DISK = 20 << 30
 """Bytes: an SDXL variant takes about 5 GB, its Hessians 7."""
@@ -121,9 +121,9 @@ def _store(paths: Paths) -> Finding:
     with Reader.open(paths) as reader:
         jobs = sum(reader.counts().values())
     copies = backup.backups(paths.db)
-    kept = f"{len(copies)} backups" if copies else "no backup yet (a worker makes one a day)"
+    kept = counted(len(copies), "backup") if copies else "no backup yet (a worker makes one a day)"
     took = time.monotonic() - began
-    words = f"{jobs} jobs, {output.size(paths.db.stat().st_size)}, sound ({took:.1f} s)"
+    words = f"{counted(jobs, 'job')}, {output.size(paths.db.stat().st_size)}, sound ({took:.1f} s)"
     return Finding("store", True, f"{words}, {kept}; {library}")
 
 

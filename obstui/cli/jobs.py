@@ -14,9 +14,10 @@ from obstui.cli import output
 from obstui.cli.output import as_dict, emit, json_option, say
 from obstui.config import Paths
 from obstui.options import duration
+from obstui.picture_files import INSIDE
 from obstui.store import JobView, NotFound, Reader, endings, search
 from obstui.store.views import LIVE, STATES, WAITING
-from obstui.text import one_line, plain
+from obstui.text import counted, one_line, plain
 
 
 def _found(reader: Reader, job_id: int) -> JobView:
@@ -61,7 +62,7 @@ def ls(
     if queue:
         _list_queue(paths, limit, as_json)
         return
-    if not paths.db.exists():
+    if not paths.has_store:
         jobs: list[JobView] = []
     else:
         reader = Reader.open(paths)
@@ -93,7 +94,7 @@ def ls(
 def _list_queue(paths: Paths, limit: int, as_json: bool) -> None:
     """What is not finished, in the order in which a worker takes it."""
     jobs: list[JobView] = []
-    if paths.db.exists():
+    if paths.has_store:
         with Reader.open(paths) as reader:
             jobs = reader.in_order((*LIVE, *WAITING))
     queued = [job.id for job in jobs if job.state == "queued"]
@@ -118,7 +119,7 @@ def _list_queue(paths: Paths, limit: int, as_json: bool) -> None:
 
 def _list_sweeps(paths: Paths, as_json: bool) -> None:
     sweeps = []
-    if paths.db.exists():
+    if paths.has_store:
         with Reader.open(paths) as reader:
             sweeps = reader.sweeps()
     if as_json:
@@ -186,7 +187,7 @@ def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
         ("at most", duration(job.max_runtime) if job.max_runtime else ""),
         ("after", ", ".join(f"job {parent}" for parent in needs)),
         ("sweep", str(job.sweep_id or "")),
-        ("files", str(paths.job(job.ulid)) if attempts else ""),
+        ("files", str(folder) if (folder := paths.job(job.ulid)).is_dir() else ""),
         *(("note", note) for note in notes),
     ]
     for name, value in lines:
@@ -202,8 +203,9 @@ def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
     if result.get("export"):
         click.echo("\n" + export_table(result["export"]))
     if result.get("images"):
-        count = len(result["images"])
-        click.echo(f"\n{count} picture{'s' if count > 1 else ''} below {paths.output(job.ulid)}")
+        inside = str(result["images"][0].get("path")).startswith(INSIDE)
+        where = "inside the store" if inside else f"below {paths.output(job.ulid)}"
+        click.echo(f"\n{counted(len(result['images']), 'picture')} {where}")
 
 
 def _asked(job: JobView) -> str:
@@ -231,7 +233,7 @@ def variant_table(variants: Iterable[dict[str, Any]]) -> str:
         (v["id"], f"{v['sparsity'] * 100:g}%", _removed(v), output.count(v["params"]),
          output.size(v["size_bytes"]),
          _error(v.get("mean_error")), _error(v.get("held_out_error")),
-         _number(v.get("noise_error"), ".1e"), v["path"])
+         _number(v.get("noise_error"), ".1e"), _place(v["path"]))
         for v in variants
     ]  # fmt: skip
     head = ("VARIANT", "SPARSITY", "REMOVED", "PARAMS", "SIZE", "ERROR", "HELD OUT", "NOISE",
@@ -242,6 +244,10 @@ def variant_table(variants: Iterable[dict[str, Any]]) -> str:
     )
     measured = any(v.get("mean_error") is not None for v in variants)
     return output.table(head, rows, ",".join(head[1:-1])) + (words if measured else "")
+
+
+def _place(folder: str) -> str:
+    return folder if Path(folder).is_dir() else f"not on this disk: {folder}"
 
 
 def _removed(variant: dict[str, Any]) -> str:

@@ -14,11 +14,11 @@ import click
 
 from obstui import models as known
 from obstui.cli import output
-from obstui.cli.output import emit, json_option, say
+from obstui.cli.output import ask, emit, json_option, say
 from obstui.cli.queueing import queue, queue_options
 from obstui.config import Paths
 from obstui.errors import Problem
-from obstui.lookup import check_new, check_variant, checked
+from obstui.lookup import check_new, check_there, check_variant, checked
 from obstui.models import Catalogue, Dependants
 from obstui.report import tree_bytes
 from obstui.specs import (
@@ -41,7 +41,7 @@ def models() -> None:
 @click.pass_obj
 def ls(paths: Paths, as_json: bool) -> None:
     """List models and variants: origin, size, use."""
-    if paths.db.exists():
+    if paths.has_store:
         with Reader.open(paths) as reader:
             found = known.catalogue(reader, paths)
     else:
@@ -204,8 +204,9 @@ def rm(paths: Paths, name: str, yes: bool) -> None:
                     f"{_warning(named_by)}Nobody is there to ask: give --yes to remove it."
                 )
             size = output.size(tree_bytes(folder))
-            click.confirm(
-                f"{_warning(named_by)}Delete {name} ({size} in {folder})?", abort=True, err=True
+            ask(
+                f"{_warning(named_by)}Delete {name} ({size} in {folder})?",
+                otherwise="Nothing was deleted.",
             )
         known.remove_variant(store, name)
     say(f"Removed {name} from {folder}.")
@@ -261,7 +262,7 @@ def _folder(paths: Paths, variant: str) -> Path:
     """Where a variant is. A folder of one's own needs no store."""
     if parse_variant_id(variant) is None:
         return Path(check_variant(variant))
-    if not paths.db.exists():
+    if not paths.has_store:
         raise NotFound(f"There is no variant {variant}: no job was queued yet.")
     with Reader.open(paths) as reader:
-        return known.find_variant(reader, variant)
+        return check_there(variant, known.find_variant(reader, variant))

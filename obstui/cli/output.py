@@ -22,6 +22,13 @@ def say(text: str) -> None:
     click.echo(plain(text), err=True)
 
 
+def ask(question: str, *, otherwise: str) -> None:
+    """Have a person agree; at a no say how things are `otherwise`. Raises Exit then."""
+    if not click.confirm(question, err=True):
+        say(otherwise)
+        raise click.exceptions.Exit(1)
+
+
 def emit(value: Any) -> None:
     """JSON on stdout."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))

@@ -13,10 +13,21 @@ import click
 from obstui.cli import output
 from obstui.cli.output import emit, json_option, say
 from obstui.config import Paths
+from obstui.finish import Finish
 from obstui.options import seconds
-from obstui.report import FIRST_LOOK, SEEN, Report, collect, last_seen, lost_words, shares
+from obstui.report import (
+    FIRST_LOOK,
+    SEEN,
+    Report,
+    collect,
+    finish_of,
+    first_look,
+    last_seen,
+    lost_words,
+    shares,
+)
 from obstui.store import JobView, NotFound, Reader, Store
-from obstui.text import one_line
+from obstui.text import counted, one_line
 
 
 @click.command()
@@ -65,19 +76,21 @@ def report(
         back = None if since is None else seconds(since)
     except ValueError as err:
         raise click.UsageError(f"--since {one_line(since, limit=40)}: {err}.") from None
-    if not paths.db.exists():
+    if not paths.has_store:
         if as_json:
-            emit(_as_dict(Report(now - FIRST_LOOK if back is None else now - back, now)))
+            begin = now - (FIRST_LOOK if back is None else back)
+            emit(_as_dict(Report(begin, now), Finish(0)))
         else:
             say(output.NO_JOBS)
         return
     with Reader.open(paths) as reader:
-        begin = last_seen(reader, now) or now - FIRST_LOOK if back is None else now - back
-        found = collect(reader, paths, since=begin, now=now)
+        unread = last_seen(reader, now) or first_look(reader, now)
+        begin = unread if back is None else now - back
+        found, finish = collect(reader, paths, since=begin, now=now), finish_of(reader, now)
     if as_json:
-        emit(_as_dict(found))
+        emit(_as_dict(found, finish))
     else:
-        click.echo(_text(found, markdown))
+        click.echo(_text(found, finish, markdown))
     if sys.stdout.isatty() and since is None:
         with Store.open(paths) as store:
             store.set_setting(SEEN, now)
@@ -105,7 +118,7 @@ def _write_page(
     output.say(f"Wrote {html} ({output.size(len(text.encode()))}).")
 
 
-def _as_dict(found: Report) -> dict[str, Any]:
+def _as_dict(found: Report, finish: Finish) -> dict[str, Any]:
     return {
         "since": found.since,
         "now": found.now,
@@ -120,7 +133,7 @@ def _as_dict(found: Report) -> dict[str, Any]:
         "all_bytes": found.all_bytes,
         "counts": found.counts,
         "stops": list(found.stops),
-        "finish": asdict(found.finish),
+        "finish": asdict(finish),
     }
 
 
@@ -129,7 +142,7 @@ def _moment(at: float, now: float) -> str:
     return time.strftime("%H:%M" if same_day else "%H:%M on %d %B", time.localtime(at))
 
 
-def _text(found: Report, markdown: bool) -> str:
+def _text(found: Report, finish: Finish, markdown: bool) -> str:
     """Headings and bullets; plain, they are indented words."""
 
     def heading(text: str) -> str:
@@ -149,7 +162,7 @@ def _text(found: Report, markdown: bool) -> str:
     if found.best:
         lines += [heading("Best size for quality"), *map(bullet, _best(found))]
     lines += [heading("Cost"), *map(bullet, _cost(found))]
-    lines += [heading("Left"), *map(bullet, _left(found))]
+    lines += [heading("Left"), *map(bullet, _left(found, finish))]
     return "\n".join(lines)
 
 
@@ -162,7 +175,7 @@ def _finished(found: Report) -> list[str]:
     newest = [f"job {job.id}  {output.title(job)}  in {output.took(job)}"
               for job in found.succeeded[-10:]]  # fmt: skip
     more = len(found.succeeded) - len(newest)
-    return [f"{len(found.succeeded)} jobs ({kinds})", *newest] + (
+    return [f"{counted(len(found.succeeded), 'job')} ({kinds})", *newest] + (
         [f"and {more} before them"] if more else []
     )
 
@@ -206,8 +219,8 @@ def _cost(found: Report) -> list[str]:
     ]
 
 
-def _left(found: Report) -> list[str]:
-    counts, finish = found.counts, found.finish
+def _left(found: Report, finish: Finish) -> list[str]:
+    counts = found.counts
     waiting = {state: counts[state] for state in ("held", "queued", "paused") if counts[state]}
     running = sum(counts[state] for state in ("starting", "running", "pausing", "cancelling"))
     words = [f"{number} {state}" for state, number in waiting.items()]

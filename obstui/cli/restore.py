@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from obstui.cli.output import say
+from obstui.cli.output import ask, say
 from obstui.config import Paths
 from obstui.store import NotFound, StoreError, backup
 from obstui.store.reader import held
@@ -42,10 +42,10 @@ def restore(paths: Paths, file: Path | None, yes: bool) -> None:
 
 
 def _ask(copy: Path, lost: int, older: int) -> None:
-    """Raises UsageError where nobody can answer, Abort at a no."""
+    """Raises UsageError where nobody can answer, Exit at a no."""
     parts = [f"loses {lost} job{'s' * (lost > 1)}"] if lost else []
     parts += [f"undoes what has become of {older} since"] if older else []
     what = f"The store is sound, and {copy.name} is older: going back {' and '.join(parts)}"
     if not sys.stdin.isatty():
         raise click.UsageError(f"{what}. Give --yes to do it all the same.")
-    click.confirm(f"{what}. Go back?", abort=True, err=True)
+    ask(f"{what}. Go back?", otherwise="The store is as it was.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from obstui.cli.output import as_dict, emit, json_option, say
+from obstui.cli.output import as_dict, ask, emit, json_option, say
 from obstui.config import Paths
 from obstui.errors import Problem
 from obstui.lookup import checked
@@ -18,7 +18,7 @@ from obstui.specs import KINDS, BadSpec
 from obstui.store import BATCH, JobView, NotFound, Reader, Store, StoreError
 from obstui.store.stops import BY_HAND, QUEUE
 from obstui.store.views import STATES
-from obstui.text import one_line
+from obstui.text import counted, one_line
 
 MAX_RANGE = 10_000
 
@@ -102,7 +102,7 @@ def _for_each(
     else:
         for job in done:
             wish = {"cancel": "cancelled", "pause": "paused"}.get(job.desired)
-            pending = f" and will be {wish}" if job.live and wish else ""
+            pending = f" and will be {wish}, unless it is done before" if job.live and wish else ""
             say(f"Job {job.id} is {job.state}{pending}.")
     if refused:
         raise click.exceptions.Exit(refused[0].exit_code)
@@ -276,7 +276,11 @@ def rm(paths: Paths, ids: Any, state: str | None, sweep: int | None, yes: bool) 
         if not yes:
             if not sys.stdin.isatty():
                 raise click.UsageError("Nobody is there to ask: give --yes to remove them.")
-            click.confirm(f"Remove {len(jobs)} job(s) with all their files?", abort=True, err=True)
+            whose = "its" if len(jobs) == 1 else "their"
+            ask(
+                f"Remove {counted(len(jobs), 'job')} with all {whose} files?",
+                otherwise="Nothing was removed.",
+            )
         for job in reversed(jobs):  # those that need others before the others
             forget(store, job.id)
             say(f"Removed job {job.id}.")

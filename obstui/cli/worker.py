@@ -130,7 +130,7 @@ def status(paths: Paths, as_json: bool) -> None:
     from obstui.store import Reader
 
     workers = []
-    if paths.db.exists():
+    if paths.has_store:
         reader = Reader.open(paths)
         workers = [w for w in reader.workers() if w.alive]
         reader.close()

@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, String, cast, func, select
 from sqlalchemy.sql.selectable import Select
 
+from obstui.config import Paths
+from obstui.recorded import at_home
 from obstui.store.tables import events, jobs
 
 _KINDS = ("generate", "compare")
@@ -39,13 +41,13 @@ class ImageFilter:
     seed: int | None = None
 
 
-def read_images(conn: Connection, wanted: ImageFilter, limit: int) -> list[ImageView]:
+def read_images(conn: Connection, paths: Paths, wanted: ImageFilter, limit: int) -> list[ImageView]:
     """At most `limit` pictures, the newest job's first, in the order in which a job made them."""
     rows = [*_of_results(conn, wanted, limit), *_of_events(conn, wanted, limit)]
     rows.sort(key=lambda row: -row.id)  # stable: the order within a job stays
     found: dict[tuple[int, str], ImageView] = {}
     for row in rows:
-        view = _view(row)
+        view = _view(paths, row)
         found.setdefault((view.job_id, view.path), view)  # resumed runs tell their pictures again
     return list(found.values())[:limit]
 
@@ -55,7 +57,7 @@ def _of_results(conn: Connection, wanted: ImageFilter, limit: int) -> Iterable[R
         "key", "value", joins_implicitly=True
     )
     query = (
-        select(jobs.c.id, jobs.c.spec, each.c.value.label("image"))
+        select(jobs.c.id, jobs.c.ulid, jobs.c.spec, each.c.value.label("image"))
         .where(jobs.c.kind.in_(_KINDS), jobs.c.result.is_not(None))
         .order_by(jobs.c.id.desc(), each.c.key)
     )
@@ -65,7 +67,7 @@ def _of_results(conn: Connection, wanted: ImageFilter, limit: int) -> Iterable[R
 def _of_events(conn: Connection, wanted: ImageFilter, limit: int) -> Iterable[Row[Any]]:
     image = cast(events.c.payload, String)
     query = (
-        select(jobs.c.id, jobs.c.spec, image.label("image"))
+        select(jobs.c.id, jobs.c.ulid, jobs.c.spec, image.label("image"))
         .join(events, events.c.job_id == jobs.c.id)
         .where(jobs.c.kind.in_(_KINDS), jobs.c.result.is_(None), jobs.c.attempt > 0)
         .where(events.c.kind == "image_saved")
@@ -91,8 +93,8 @@ def _narrowed(query: Select[Any], wanted: ImageFilter, image: ColumnElement[Any]
     return query
 
 
-def _view(row: Row[Any]) -> ImageView:
-    image: Mapping[str, Any] = json.loads(row.image)
+def _view(paths: Paths, row: Row[Any]) -> ImageView:
+    image: Mapping[str, Any] = at_home(paths, row.ulid, json.loads(row.image))
     path = str(image.get("path") or "")
     return ImageView(
         job_id=row.id,

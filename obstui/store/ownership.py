@@ -25,6 +25,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
+from obstui.config import Paths
+from obstui.recorded import at_home
 from obstui.specs import named_variants, parse_variant_id
 from obstui.store.connection import Access
 from obstui.store.reader import view_jobs
@@ -58,17 +60,17 @@ def _fence_of(claim: Claim) -> ColumnElement[bool]:
     return _fence(claim.job_id, claim.attempt, claim.worker)
 
 
-def _folders(conn: Connection, job_id: int, refs: Sequence[str]) -> dict[str, str]:
+def _folders(conn: Connection, paths: Paths, job_id: int, refs: Sequence[str]) -> dict[str, str]:
     """Each variant the spec names, and its folder: from its parent's result, or as it was given."""
     query = (
-        select(jobs.c.result)
+        select(jobs.c.ulid, jobs.c.result)
         .join(dependencies, dependencies.c.parent_id == jobs.c.id)
         .where(dependencies.c.job_id == job_id)
     )
     made = {
         parse_variant_id(variant["id"]): variant["path"]
-        for result in conn.execute(query).scalars().all()
-        for variant in (result or {}).get("variants", ())
+        for parent in conn.execute(query).all()
+        for variant in (at_home(paths, parent.ulid, parent.result) or {}).get("variants", ())
         if "id" in variant and "path" in variant
     }
     folders = {}
@@ -162,7 +164,7 @@ class Ownership(Access):
             )
             change = ("queued", "starting")
             record_state(conn, job.id, job.attempt, change, reason=None, who=worker, now=now)
-            folders = _folders(conn, job.id, named_variants(job.spec))
+            folders = _folders(conn, self.paths, job.id, named_variants(job.spec))
         return Claim(job.id, job.ulid, job.attempt, worker, device, job.spec, folders)
 
     @contextmanager

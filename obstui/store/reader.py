@@ -13,6 +13,7 @@ from typing import Any, Self
 from sqlalchemy import Connection, Row, String, and_, case, cast, func, or_, select
 
 from obstui.config import Paths
+from obstui.recorded import at_home
 from obstui.store.connection import Access, bring_up_to_date, reader_engine
 from obstui.store.endings import AFTER, INTERRUPTED, STOPPED
 from obstui.store.images import ImageFilter, ImageView, read_images
@@ -192,7 +193,8 @@ class Reader(Access):
     ) -> list[EventView]:
         """A job's events in order, those with an id above `after`."""
         query = (
-            select(events)
+            select(events, jobs.c.ulid)
+            .join(jobs, jobs.c.id == events.c.job_id)
             .where(events.c.job_id == job_id, events.c.id > after)
             .order_by(events.c.id)
             .limit(limit)
@@ -202,12 +204,17 @@ class Reader(Access):
         if kinds is not None:
             query = query.where(events.c.kind.in_(kinds))
         with self._read() as conn:
-            return [EventView(**row._mapping) for row in conn.execute(query).all()]
+            rows = conn.execute(query).all()
+        return [
+            EventView(row.id, row.job_id, row.attempt, row.at, row.kind,
+                      at_home(self.paths, row.ulid, row.payload))
+            for row in rows
+        ]  # fmt: skip
 
     def images(self, wanted: ImageFilter | None = None, *, limit: int) -> list[ImageView]:
         """The pictures of all jobs, the newest job's first."""
         with self._read() as conn:
-            return read_images(conn, wanted or ImageFilter(), limit)
+            return read_images(conn, self.paths, wanted or ImageFilter(), limit)
 
     def attempts(self, job_id: int) -> list[AttemptView]:
         """A job's attempts, oldest first."""
@@ -436,11 +443,16 @@ def view_jobs(
             return f"outside its time window {row.window}: starts at {opens}"
         return nobody
 
-    columns = [name for name in JobView.__dataclass_fields__ if name not in ("blocked", "ran")]
+    made = ("blocked", "ran", "progress", "result")
+    columns = [name for name in JobView.__dataclass_fields__ if name not in made]
     ran = _ran(conn, rows)
     return [
         JobView(
-            **{name: row._mapping[name] for name in columns}, blocked=blocked(row), ran=ran[row.id]
+            **{name: row._mapping[name] for name in columns},
+            progress=at_home(paths, row.ulid, row.progress),
+            result=at_home(paths, row.ulid, row.result),
+            blocked=blocked(row),
+            ran=ran[row.id],
         )
         for row in rows
     ]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
 
 from obstui.options import JobOptions, job_options
+from obstui.recorded import at_home
 from obstui.specs import (
     BadSpec,
     JobSpec,
@@ -32,6 +34,7 @@ from obstui.store.transitions import (
     wish,
 )
 from obstui.store.views import LIVE, TERMINAL, WAITING, JobView
+from obstui.text import one_line
 
 
 class Requests(Access):
@@ -254,6 +257,7 @@ class Requests(Access):
                     f"Job {job_id} is needed by job {child.id}, which is {child.state}: "
                     "cancel that first."
                 )
+            self._check_own(f"Job {job_id}", self.paths.job(job.ulid))
             view = self._view(conn, job_id)
             conn.execute(delete(jobs).where(jobs.c.id == job_id))
             left = select(jobs.c.sweep_id).where(jobs.c.sweep_id == job.sweep_id)
@@ -261,9 +265,10 @@ class Requests(Access):
                 conn.execute(delete(sweeps).where(sweeps.c.id == job.sweep_id))
             return view
 
-    def forget_variant(self, job_id: int, sparsity: float) -> str:
+    def forget_variant(self, job_id: int, sparsity: float) -> Path:
         """Take a variant out of what a job made, so that no new job can name it; its folder, which
-        is the caller's business. Raises NotFound; Refused while an unfinished job needs it."""
+        is the caller's business. Raises NotFound; Refused while an unfinished job needs it, or
+        where its folder is not this state folder's own."""
         ref = variant_id(job_id, sparsity)
         with self._write() as conn:
             job = find(conn, job_id)
@@ -274,13 +279,24 @@ class Requests(Access):
             for child in _unfinished_children(conn, job_id):
                 if (job_id, sparsity) in map(parse_variant_id, named_variants(child.spec)):
                     raise Refused(f"Job {child.id} is {child.state} and needs {ref}: cancel it.")
+            folder = Path(at_home(self.paths, job.ulid, here[0])["path"])
+            self._check_own(ref, folder)
             left = {**job.result, "variants": [v for v in made if v not in here]}
             conn.execute(
                 update(jobs).where(jobs.c.id == job_id).values(result=left, version=job.version + 1)
             )
             told = {"variant": ref, "who": "user"}
             record(conn, job_id, job.attempt, "variant_removed", told, self._clock())
-            return str(here[0]["path"])
+            return folder
+
+    def _check_own(self, what: str, folder: Path) -> None:
+        """Refuse before the row goes what would delete another's files. Raises Refused."""
+        if not self.paths.owns(folder):
+            raise Refused(
+                f"{what} has its files in {one_line(folder.resolve(), limit=300)}, outside the "
+                f"state folder {one_line(self.paths.home, limit=300)}: what is there is not "
+                "obstui's to delete."
+            )
 
     def _view(self, conn: Connection, job_id: int) -> JobView:
         # Inside the transaction: nothing may fail after the commit, or the caller would ask again.

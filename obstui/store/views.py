@@ -23,8 +23,8 @@ class JobView:
     same), done, total, unit, detail, phase_started_at, resumed_from (units done when it began),
     following, preview (path), memory {device, now, peak, total}
     (bytes), gpu {utilisation, power, temperature} (%, W, °C; absent without NVML). `result` is set
-    once the job has succeeded; its files are relative to no one: absolute paths. `started_at` is
-    the newest attempt's, `ran` the seconds of all that are over."""
+    once the job has succeeded; its paths are absolute, those of the job's own files below the state
+    folder of now. `started_at` is the newest attempt's, `ran` the seconds of all that are over."""
 
     id: int
     ulid: str

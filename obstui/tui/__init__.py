@@ -7,8 +7,11 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from obstui.text import counted
+
 if TYPE_CHECKING:
     from obstui.config import Paths
+    from obstui.tui.follow import Snapshot
 
 
 _LOW_BANDWIDTH = {
@@ -54,11 +57,20 @@ def run(
         return  # the terminal is gone: there is nobody left to tell
     finally:
         gc.freeze()  # the widgets die with the process: do not spend time on collecting them
-    live = [job.id for job in app.snapshot.jobs if job.live]
-    waiting = app.snapshot.counts.get("queued", 0)
-    if (live or waiting) and app.snapshot.worker_alive:
-        what = f"job {live[0]}" if live else f"{waiting} queued jobs"
+    if words := farewell(app.snapshot):
         try:
-            print(f"The worker goes on with {what}; obstui shows it again.")
+            print(words)
         except OSError:
             sys.stdout = None
+
+
+def farewell(snapshot: Snapshot) -> str:
+    """What becomes of the queue while nobody looks; "" where there is nothing to say."""
+    live = [job.id for job in snapshot.jobs if job.live]
+    waiting = counted(snapshot.counts.get("queued", 0), "queued job")
+    if not snapshot.worker_alive or not (live or snapshot.counts.get("queued")):
+        return ""
+    if live or snapshot.nobody is None:
+        what = f"job {live[0]}" if live else waiting
+        return f"The worker goes on with {what}; obstui shows it again."
+    return f"Not started: {waiting}; {snapshot.nobody}."

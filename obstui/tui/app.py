@@ -432,13 +432,12 @@ class Dashboard(Looks):
     @work(group="leave", exclusive=True, exit_on_error=False, description="leave")
     async def _leave(self) -> None:
         """Leave word of what has been read, unless that would keep the person waiting."""
-        if not self.readonly and self.snapshot.found is not None:
+        if not self.readonly and (read_at := self.report_read_at) is not None:
             from obstui.tui.screens.report import leave_word
 
-            read_at, now = self.report_read_at, self.clock()
             try:
                 async with asyncio.timeout(STORE_WAITS):
-                    await self._writer.call(lambda store: leave_word(store, read_at, now))
+                    await self._writer.call(lambda store: leave_word(store, read_at))
             except TimeoutError:
                 self._writer.close(patience=0)
             except Declined:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from textual.app import App
 
     from obstui.config import Paths
+    from obstui.finish import Finish
     from obstui.store import AttemptView, JobView, Reader, StopView, SweepView, WorkerView
     from obstui.store.search import Found, Listing
     from obstui.tui.facts import Fold, JobFacts
@@ -111,6 +112,12 @@ class Snapshot:
     def page_of(self, reading: Reading | None) -> object:
         """What `reading` gave, or its Fault; None where the page is another screen's."""
         return self.page if reading == self.reading else None
+
+    @property
+    def finish(self) -> Finish | None:
+        """When the queue will be done, as far as anybody can tell: not while it is paused."""
+        paused = any(stop.scope == "*" for stop in self.stops)
+        return None if paused else self.machine.finish
 
     @property
     def worker_alive(self) -> bool:

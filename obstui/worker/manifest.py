@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from obstui.recorded import map_paths
+
 NAME = "result.json"
 _VERSION = 1
-_PATH_KEYS = ("path", "thumbnail")
 
 
 def write(output: Path, attempt: int, result: dict[str, Any]) -> None:
@@ -24,7 +25,7 @@ def write(output: Path, attempt: int, result: dict[str, Any]) -> None:
 
     Raises ValueError if a path lies elsewhere, OSError if a file it names is missing.
     """
-    relative = _map_paths(result, lambda path: str(Path(path).relative_to(output)))
+    relative = map_paths(result, lambda path: str(Path(path).relative_to(output)))
     files = sorted({file for path in _paths(result) for file in _files(Path(path))})
     data = {
         "version": _VERSION,
@@ -54,7 +55,7 @@ def read(output: Path, attempt: int) -> dict[str, Any] | None:
         for entry in data["files"]:
             if _inside(output, entry["path"]).stat().st_size != entry["size"]:
                 return None
-        result = _map_paths(data["result"], lambda path: str(_inside(output, path)))
+        result = map_paths(data["result"], lambda path: str(_inside(output, path)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return result if isinstance(result, dict) else None
@@ -67,20 +68,6 @@ def _inside(output: Path, relative: str) -> Path:
     return path
 
 
-def _map_paths(value: Any, change: Callable[[str], str]) -> Any:
-    """A copy of `value` with every path in it changed."""
-    if isinstance(value, dict):
-        return {
-            key: change(item)
-            if key in _PATH_KEYS and isinstance(item, str)
-            else _map_paths(item, change)
-            for key, item in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [_map_paths(item, change) for item in value]
-    return value
-
-
 def _paths(value: Any) -> Iterator[str]:
     found: list[str] = []
 
@@ -88,7 +75,7 @@ def _paths(value: Any) -> Iterator[str]:
         found.append(path)
         return path
 
-    _map_paths(value, keep)
+    map_paths(value, keep)
     yield from found
 
 

@@ -25,6 +25,7 @@ from core.events import (
     VariantSaved,
 )
 from core.loading import Pipelines
+from obstui.lookup import check_there
 from obstui.specs import (
     BenchSpec,
     CompareSpec,
@@ -62,7 +63,7 @@ class Runner:
         if isinstance(spec, PruneSpec):
             return _prune(spec, order, output, cancelled, tell)
         if isinstance(spec, ExportSpec):
-            return _export(spec, order, output, tell)
+            return _export(spec, order, output, cancelled, tell)
         if isinstance(spec, ImportSpec):
             return _import(spec, order, output, tell)
         if self._pipes is None:
@@ -151,7 +152,9 @@ def _import(spec: ImportSpec, order: Order, output: Path, tell: Tell) -> Result:
     }
 
 
-def _export(spec: ExportSpec, order: Order, output: Path, tell: Tell) -> Result:
+def _export(
+    spec: ExportSpec, order: Order, output: Path, cancelled: Callable[[], bool], tell: Tell
+) -> Result:
     """`folder` may lie anywhere, so it is none of the paths that the result's manifest guards."""
     name = f"{_name(spec.variant)}-{spec.format}"
     folder = Path(spec.to) if spec.to else output / name
@@ -169,7 +172,7 @@ def _export(spec: ExportSpec, order: Order, output: Path, tell: Tell) -> Result:
             export.Pair(p["prompt"], p["seed"], Path(p["dense"]), Path(p["pruned"]))
             for p in order.pairs
         ]
-        found = export.export(variant, spec.format, folder, spec.base, pairs)
+        found = export.export(variant, spec.format, folder, spec.base, pairs, cancelled)
     files = manifest.described(folder)
     tell(Progress(1, 1))
     return {
@@ -285,10 +288,10 @@ def _image(event: ImageSaved) -> Result:
 
 
 def _folder(order: Order, ref: str) -> str:
-    """The folder of a variant that the spec names. Raises BadInput."""
+    """The folder of a variant that the spec names. Raises BadInput, NoSuchModel."""
     if ref not in order.variants:
         raise BadInput(f"The variant {ref} is not there: obstui models ls lists those that are.")
-    return order.variants[ref]
+    return str(check_there(ref, Path(order.variants[ref])))
 
 
 def _name(ref: str) -> str:

@@ -21,7 +21,7 @@ from core.events import (
     TargetSolved,
     VariantSaved,
 )
-from obstui.text import one_line
+from obstui.text import counted, one_line
 
 _MIB = 1 << 20
 
@@ -41,7 +41,7 @@ def _words(event: Event) -> str:
         case CheckpointSaved():
             return f"checkpoint: {event.done:,} of {event.total:,}"
         case TargetsFound():
-            return f"found {len(event.targets)} targets"
+            return f"found {counted(len(event.targets), 'target')}"
         case RoundBegun():
             return f"gathers targets {event.first + 1} to {event.first + event.count}"
         case TargetSolved():
@@ -68,7 +68,8 @@ def _words(event: Event) -> str:
             return f"{event.model}: {event.latency:.2f} s a picture{_told(figures)}"
         case ReseedMeasured():
             figures = {"PSNR": event.psnr, "SSIM": event.ssim, "latent": event.latent_distance}
-            return f"another seed of the dense model, {event.pictures} pictures{_told(figures)}"
+            pictures = counted(event.pictures, "picture")
+            return f"another seed of the dense model, {pictures}{_told(figures)}"
         case ModelTimed():
             return f"{event.model}: {event.step_ms:.1f} ms a step, {event.image_s:.2f} s a picture"
         case Note():

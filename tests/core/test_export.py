@@ -17,7 +17,7 @@ from diffusers import UNet2DConditionModel
 from core import loading
 from core.checkpoint import digest, load_unet, save_variant
 from core.demo import MODEL_DIR
-from core.errors import BadInput
+from core.errors import BadInput, Cancelled
 from core.export import CARD, Format, export
 from core.manifest import WEIGHTS, check_files
 from core.surgery import shrink
@@ -174,3 +174,26 @@ def test_a_damaged_variant_and_a_taken_folder_are_refused(variant: Path, tmp_pat
     with pytest.raises(BadInput, match="cut short or changed"):
         export(variant, "dense", tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_stop_between_two_steps_leaves_nothing(variant: Path, tmp_path: Path) -> None:
+    asked = 0
+
+    def at(number: int) -> Callable[[], bool]:
+        nonlocal asked
+        asked = 0
+
+        def cancelled() -> bool:
+            nonlocal asked
+            asked += 1
+            return asked == number
+
+        return cancelled
+
+    export(variant, "diffusers", tmp_path / "whole", cancelled=at(0))
+    steps = asked
+    assert steps > 4
+    for number in range(1, steps + 1):
+        with pytest.raises(Cancelled):
+            export(variant, "diffusers", tmp_path / "out", cancelled=at(number))
+        assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []

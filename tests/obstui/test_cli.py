@@ -13,6 +13,9 @@ import pytest
 
 from obstui.cli import main
 from obstui.cli.jobs import variant_table
+from obstui.config import Paths
+from obstui.specs import PruneSpec
+from obstui.store import Store
 from tests.obstui import tui_store
 
 
@@ -338,3 +341,58 @@ def test_a_small_error_is_not_shown_as_none() -> None:
     assert "3.1e-05" in shown
     assert "0.096" in shown
     assert "0.000" in variant_table([{**variant, "mean_error": 0.0}])
+
+
+def test_a_no_changes_nothing_and_says_so(obstui: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    obstui("generate", "--prompt", "a cup")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("click.confirm", lambda question, **_: False)
+    done = obstui("rm", "1")
+    assert (done.code, done.err) == (1, "Nothing was removed.\n")
+    assert obstui("show", "1").code == 0
+
+
+def test_a_variant_whose_files_went_is_said_to_be_gone(obstui: Run, tmp_path: Path) -> None:
+    paths = Paths(tmp_path / "home", tmp_path / "home" / "jobs.db").ensure()
+    with Store.open(paths) as store:
+        job = store.enqueue(PruneSpec(sparsity=(0.2,)))
+        claim = store.claim("w", "cpu")
+        assert claim is not None
+        store.started(claim, 1, 2)
+        folder = str(paths.output(job.ulid) / "s20")
+        variant = {"id": "1@20", "sparsity": 0.2, "params": 7, "dense_params": 8, "size_bytes": 1,
+                   "path": folder}  # fmt: skip
+        store.finish(claim, "succeeded", result={"variants": [variant]})
+    done = obstui("models", "verify", "1@20")
+    assert done.code == 3
+    assert "1@20 were deleted or moved: obstui show 1 --yaml" in done.err
+    assert f"not on this disk: {folder}" in obstui("show", "1").out
+    assert "gone" in obstui("models", "ls").out
+    assert obstui("models", "rm", "1@20", "--yes").code == 0
+    assert "1@20" not in obstui("show", "1").out.replace("prune to 20 %", "")
+
+
+def test_a_store_that_was_misnamed_is_not_an_empty_one(
+    obstui: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, nowhere = tmp_path / "first.db", tmp_path / "nonexist" / "x.db"
+    for command in (("ls",), ("ls", "--queue"), ("ls", "--sweeps"), ("report",), ("models", "ls")):
+        done = obstui("--db", str(nowhere), *command)
+        assert (done.code, done.out) == (4, "")
+        assert "no folder" in done.err
+        assert obstui("--db", str(there), *command).code == 0
+        assert obstui(*command).code == 0, "before the first job there is no folder either"
+    monkeypatch.setenv("OBSTUI_DB", str(nowhere))
+    assert obstui("ls").code == 4
+    assert obstui("prune").code == 0, "a command that queues makes it"
+    assert obstui("ls").code == 0
+
+
+def test_a_wish_is_no_promise(obstui: Run, tmp_path: Path) -> None:
+    """The job may end before its next boundary."""
+    obstui("generate", "--prompt", "a cup")
+    with Store.open(Paths(tmp_path / "home", tmp_path / "home" / "jobs.db")) as store:
+        claim = store.claim("w", "cpu")
+        assert claim is not None
+        store.started(claim, 1, 2)
+    assert "will be cancelled, unless it is done before" in obstui("cancel", "1").err

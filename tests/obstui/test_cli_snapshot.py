@@ -41,7 +41,7 @@ SHOWS = {
     "sweeps": "PSNR (dB) against parameters",
     "models": "the bundled demo model",
     "workers": "silent for",
-    "report": "The last day",
+    "report": "Everything so far",
     "form": "a label of your own",
     "help": "Esc closes",
     "palette": "earch for commands",

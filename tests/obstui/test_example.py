@@ -16,7 +16,10 @@ from obstui.tui import images
 from obstui.tui.places import PLACES
 from obstui.tui.snapshot import workers_done
 from obstui.tui.widgets.still import Still
+from tests.obstui.test_cli import Run, obstui
 from tests.obstui.tui_pilot import opened, until
+
+__all__ = ["obstui"]
 
 EXAMPLE = Path(__file__).parents[2] / "jobs.db.example"
 
@@ -84,3 +87,9 @@ async def test_every_place_is_full_without_another_file(paths: Paths) -> None:
         app.open_job(1)
         await until(pilot, lambda: app.up_to_date)
     assert not (paths.home / "locks").exists()
+
+
+def test_show_says_where_its_pictures_are(obstui: Run, paths: Paths) -> None:
+    told = obstui("--db", str(paths.db), "show", "3").out
+    assert "42 pictures inside the store" in told
+    assert "files" not in told

@@ -28,7 +28,14 @@ from core.lora import main as carry_over
 from core.manifest import WEIGHTS
 from obstui.config import Paths
 from obstui.options import JobOptions
-from obstui.specs import BenchSpec, ExportSpec, GenerateSpec, ImportSpec, PruneSpec
+from obstui.specs import (
+    BenchSpec,
+    ExportSpec,
+    GenerateSpec,
+    ImportSpec,
+    NoSuchModel,
+    PruneSpec,
+)
 from obstui.store import Reader, Store
 from obstui.worker import runs
 from obstui.worker.protocol import Order
@@ -160,7 +167,7 @@ def test_an_export_that_was_cut_off_after_its_folder_appeared(night: Night, tmp_
 
     def export(work: Path) -> Any:
         work.mkdir(exist_ok=True)
-        return runs._export(spec, order(work), tmp_path, lambda _: None)["export"]
+        return runs._export(spec, order(work), tmp_path, lambda: False, lambda _: None)["export"]
 
     first = export(tmp_path / "work")
     before = out.stat().st_mtime_ns
@@ -198,7 +205,7 @@ def test_a_card_shows_the_pictures_that_are_left(night: Night, tmp_path: Path) -
         pairs=[{**pair, "pruned": str(tmp_path / "gone.png")},
                {**pair, "pruned": str(tmp_path / "pruned.png")}],
     )  # fmt: skip
-    export = runs._export(spec, order, tmp_path, lambda _: None)["export"]
+    export = runs._export(spec, order, tmp_path, lambda: False, lambda _: None)["export"]
     files = [file["name"] for file in export["files"] if file["name"].startswith("pictures")]
     assert files == ["pictures/1.jpg"]
     folder = Path(export["folder"])
@@ -410,3 +417,14 @@ def test_wrong_input_is_one_sentence(
     assert words in done.err
     assert len(done.err.strip().splitlines()) == 1
     assert len(obstui("ls", "--json").data) == 1
+
+
+def test_a_jobs_variant_that_was_deleted_is_said_to_be(tmp_path: Path) -> None:
+    order = Order(
+        job=2, ulid="u", attempt=1, spec={}, variants={"1@20": str(tmp_path / "s20")},
+        output="", work="", hessians="", log="",
+    )  # fmt: skip
+    with pytest.raises(NoSuchModel, match="1@20 were deleted or moved: obstui show 1 --yaml"):
+        runs._folder(order, "1@20")
+    (tmp_path / "s20").mkdir()
+    assert runs._folder(order, "1@20") == str(tmp_path / "s20")

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from obstui.config import Paths
-from obstui.report import best_size, collect, lost_words
+from obstui.report import (
+    FIRST_LOOK,
+    best_size,
+    best_sizes,
+    collect,
+    finish_of,
+    first_look,
+    lost_words,
+)
 from obstui.specs import CompareSpec, GenerateSpec, PruneSpec
 from obstui.store import Reader, Store
 from tests.obstui.conftest import Clock
@@ -66,10 +75,32 @@ def test_a_night(store: Store, reader: Reader, clock: Clock, paths: Paths) -> No
     assert found.disk_bytes == 5000
     assert found.all_bytes > 5000
     assert found.counts["queued"] == 1
-    assert found.finish.jobs == 1
-    assert found.finish.p50 is not None
+    finish = finish_of(reader, clock.now)
+    assert finish.jobs == 1
+    assert finish.p50 is not None
     # 200 prompts instead of 100, at 0.5 to 6 s a prompt.
-    assert 60 < found.finish.p50 - clock.now < 2000
+    assert 60 < finish.p50 - clock.now < 2000
+
+
+def test_nobody_can_tell_when_a_paused_queue_is_done(
+    store: Store, reader: Reader, clock: Clock, paths: Paths
+) -> None:
+    store.enqueue(PruneSpec())
+    run(store, clock, "succeeded", 50.0, result={"variants": []})
+    store.enqueue(PruneSpec())
+    assert finish_of(reader, clock.now).p50 is not None
+    store.stop("*", "by hand")
+    finish = finish_of(reader, clock.now)
+    assert (finish.jobs, finish.waiting, finish.p50) == (0, 1, None)
+    assert collect(reader, paths, since=0.0, now=clock.now).stops == ("the queue: by hand",)
+
+
+def test_the_first_report_of_all_misses_nothing(store: Store, reader: Reader, clock: Clock) -> None:
+    first = clock.now
+    assert first_look(reader, first) == first - FIRST_LOOK
+    store.enqueue(PruneSpec())
+    assert first_look(reader, first + 10) == first + 10 - FIRST_LOOK
+    assert first_look(reader, first + 3 * FIRST_LOOK) == first
 
 
 def test_lost_attempts_that_were_taken_up_again_count(
@@ -111,6 +142,33 @@ def test_best_size_when_none_is_good_and_without_a_judge() -> None:
     assert by_ssim.model == "1@10"
     assert best_size(job([dense])) is None
     assert best_size(job([])) is None
+
+
+def compared(job_id: int, models: list[dict[str, Any]], ssim: float | None = None) -> Any:
+    reseed = {"pictures": 4, "psnr": None, "ssim": ssim, "latent_distance": None}
+    result = {"models": models, "reseed": reseed}
+    return SimpleNamespace(id=job_id, spec={"model": "demo"}, result=result)
+
+
+def test_further_than_another_seed_is_never_best() -> None:
+    models = [DENSE, model("1@30", 0.3, 70, attributes=0.95, ssim=0.4),
+              model("1@10", 0.1, 90, attributes=0.95, ssim=0.8)]  # fmt: skip
+    best = best_size(compared(1, models, ssim=0.5))
+    assert best is not None
+    assert (best.model, best.good) == ("1@10", True)
+    best = best_size(compared(1, models[:2], ssim=0.5))
+    assert best is not None
+    assert not best.good
+
+
+def test_a_base_has_one_best_size() -> None:
+    few = [DENSE, model("1@30", 0.3, 70, attributes=0.95, pictures=4)]
+    many = [DENSE, model("2@10", 0.1, 90, attributes=0.95, pictures=100)]
+    smaller = [DENSE, model("3@20", 0.2, 80, attributes=0.95, pictures=100)]
+    [best] = best_sizes([compared(1, few), compared(2, many), compared(3, smaller)])
+    assert best.model == "3@20"
+    [best] = best_sizes([compared(2, many), compared(1, few)])
+    assert best.model == "2@10", "more pictures tell more"
 
 
 def test_on_the_command_line(obstui: Run, tmp_path: Path) -> None:
@@ -164,3 +222,15 @@ def test_bad_input_is_not_simply_tried_again(tmp_path: Path, obstui: Run) -> Non
     said = obstui("report").out
     assert "(obstui retry 1 --set FIELD=VALUE)" in said
     assert "(obstui retry 2)" in said
+
+
+def test_one_job_is_no_jobs(tmp_path: Path, obstui: Run) -> None:
+    paths = Paths(tmp_path / "home", tmp_path / "home" / "jobs.db").ensure()
+    with Store.open(paths) as store:
+        for number in ("1 job (1 prune)", "2 jobs (2 prune)"):
+            store.enqueue(PruneSpec())
+            claim = store.claim("w", "cpu")
+            assert claim is not None
+            store.started(claim, 1, 2)
+            store.finish(claim, "succeeded", result={})
+            assert number in obstui("report").out

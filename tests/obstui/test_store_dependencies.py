@@ -137,11 +137,11 @@ def test_what_a_waiting_job_needs_cannot_be_removed(store: Store, reader: Reader
     assert look(reader, child.id).state == "failed"
 
 
-def made(*ids: str) -> dict[str, object]:
+def made(*ids: str, below: str = "/made") -> dict[str, object]:
     """The result of a job that made these variants."""
     return {
         "variants": [
-            {"id": ref, "sparsity": float(ref.split("@")[1]) / 100, "path": f"/made/{ref}"}
+            {"id": ref, "sparsity": float(ref.split("@")[1]) / 100, "path": f"{below}/{ref}"}
             for ref in ids
         ]
     }
@@ -175,14 +175,15 @@ def test_a_variant_that_was_removed_cannot_be_named(store: Store, reader: Reader
     child = compare(store, "1@30.0")
     with pytest.raises(NotFound, match="no variant 1@30"):
         store.forget_variant(1, 0.3)  # not made yet
-    store.finish(run(store, 1), "succeeded", result=made("1@10", "1@30"))
+    own = str(store.paths.home)
+    store.finish(run(store, 1), "succeeded", result=made("1@10", "1@30", below=own))
     with pytest.raises(Refused, match=f"Job {child.id} is queued and needs 1@30"):
         store.forget_variant(1, 0.3)
-    assert store.forget_variant(1, 0.1) == "/made/1@10"
+    assert store.forget_variant(1, 0.1) == store.paths.home / "1@10"
     with pytest.raises(NotFound, match="job 1 makes 1@30"):
         compare(store, "1@10")
     store.cancel(child.id)
-    assert store.forget_variant(1, 0.3) == "/made/1@30"
+    assert store.forget_variant(1, 0.3) == store.paths.home / "1@30"
     with pytest.raises(NotFound, match="those of job 1 were removed"):
         compare(store, "1@30")
     removed = [event.payload for event in reader.events(1, kinds=["variant_removed"])]

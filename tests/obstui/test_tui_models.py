@@ -223,3 +223,10 @@ async def test_read_only_hides_what_changes(scene: tui_store.Scene) -> None:
         assert "models.delete" not in keys(app), "the demo model is part of the program"
         await press(app, pilot, "j")
         assert {"models.add", "models.import", "models.export", "models.delete"} <= keys(app)
+
+
+async def test_a_second_name_of_a_model_hides_nothing(scene: tui_store.Scene) -> None:
+    models.register(scene.paths, "my", "demo")
+    async with opened(scene.paths) as (app, pilot):
+        await press(app, pilot, "4")
+        await until(pilot, lambda: [row[0] for row in rows(app)] == ["demo", "└ 1@30", "my"])

@@ -12,12 +12,15 @@ import pytest
 from textual.widgets import DataTable, Input
 
 from obstui.config import Paths
+from obstui.finish import Finish
 from obstui.report import SEEN
 from obstui.store import Reader
+from obstui.tui.formats import when
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.new_job import NewJobScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.screens.report import Away, ReportScreen, greeting, leave_word
+from obstui.tui.widgets.status_line import StatusLine
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_store
 from tests.obstui.tui_pilot import opened, until
@@ -131,7 +134,7 @@ def test_folders_are_not_walked_at_every_look(
         return 7
 
     monkeypatch.setattr("obstui.tui.screens.report.tree_bytes", tree_bytes)
-    away = Away(tui_store.NOW)
+    away = Away(lambda: tui_store.NOW)
     with Reader.open(busy.paths) as reader:
         first = away.read(reader)
         assert away.read(reader) == first
@@ -143,15 +146,16 @@ def test_folders_are_not_walked_at_every_look(
 
 
 async def test_leaving_after_reading_begins_the_next_report(busy: tui_store.Scene) -> None:
-    """Who never looks at it does not lose it, and the first visit is where the first one begins."""
+    """Who never looks at it does not lose it, at the first visit neither."""
 
     def seen() -> object:
         with Reader.open(busy.paths) as reader:
             return reader.setting(SEEN)
 
     async with opened(busy.paths) as (app, pilot):
+        await until(pilot, lambda: app.snapshot.found)
         await pilot.press("q")
-    assert seen() == tui_store.NOW, "the first visit"
+    assert seen() is None, "never read"
     busy.store.set_setting(SEEN, tui_store.NOW - 500)
     async with opened(busy.paths) as (app, pilot):
         await pilot.press("q")
@@ -192,8 +196,8 @@ async def test_what_was_taken_back_is_not_redone_on_leaving(busy: tui_store.Scen
 
 
 def test_the_newest_reading_counts(busy: tui_store.Scene) -> None:
-    leave_word(busy.store, 1000.0, 2000.0)
-    leave_word(busy.store, 500.0, 3000.0)  # a dashboard that was left open since
+    leave_word(busy.store, 1000.0)
+    leave_word(busy.store, 500.0)  # a dashboard that was left open since
     assert busy.store.setting(SEEN) == 1000.0
 
 
@@ -206,3 +210,33 @@ async def test_a_locked_store_does_not_keep_anybody(busy: tui_store.Scene) -> No
             await until(pilot, lambda: not app.is_running)
         took = time.monotonic() - began
     assert took < 2.0, "half a second, and nothing after it"
+
+
+def test_the_report_goes_on_while_it_is_open(busy: tui_store.Scene) -> None:
+    now = [tui_store.NOW]
+    away = Away(lambda: now[0])
+    with Reader.open(busy.paths) as reader:
+        first = away.read(reader)
+        now[0] += 5.0
+        assert away.read(reader) == first, "not drawn anew every second"
+        now[0] += 10.0
+        later = away.read(reader)
+    assert later.since == first.since
+    assert later.device_seconds["cpu"] == first.device_seconds["cpu"] + 15.0
+
+
+async def test_the_report_and_the_top_tell_the_same_end(
+    busy: tui_store.Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Finish(3, p50=tui_store.NOW + 3600, p90=tui_store.NOW + 7200)
+    monkeypatch.setattr("obstui.report.finish_of", lambda reader, now: told)
+    async with opened(busy.paths) as (app, pilot):
+        await pilot.press("6")
+        await until(pilot, lambda: "done" in text(app, "#lines"))
+        end = when(tui_store.NOW + 3600, tui_store.NOW)
+        assert f"; done by {end}, " in text(app, "#lines")
+        assert f"done ~{end}" in app.screen.query_one(StatusLine).text
+        busy.store.stop("*", "by hand")
+        await until(pilot, lambda: "the queue: by hand" in text(app, "#lines"))
+        assert "done" not in text(app, "#lines")
+        assert "done ~" not in app.screen.query_one(StatusLine).text

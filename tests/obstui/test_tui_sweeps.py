@@ -335,7 +335,8 @@ def test_results_are_read_again_only_when_a_job_ended_or_its_models_changed(
         scene.phase(claim, "calibrate", 100, "prompts")
         assert reading(reader) is reading(reader)
         assert len(read) == reads, "progress changes no result"
-        variant = {"id": f"{claim.job_id}@20", "sparsity": 0.2, "params": 1, "path": "/tmp/y"}
+        path = str(scene.paths.output(claim.ulid))
+        variant = {"id": f"{claim.job_id}@20", "sparsity": 0.2, "params": 1, "path": path}
         scene.finish(claim, "succeeded", result={"variants": [variant]})
         assert variant["id"] in {row.model for row in reading(reader).rows}
         scene.store.forget_variant(claim.job_id, 0.2)

@@ -18,10 +18,11 @@ from obstui.config import Paths, Settings
 from obstui.finish import Finish
 from obstui.store import Reader, WorkerView
 from obstui.store.stops import BY_HAND, QUEUE
-from obstui.tui import attention, machine
+from obstui.tui import attention, farewell, machine
 from obstui.tui.app import Dashboard, start_worker
 from obstui.tui.aside import aside
 from obstui.tui.follow import Fault, Snapshot
+from obstui.tui.formats import when
 from obstui.tui.screens import workers
 from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.workers import WorkersScreen
@@ -266,3 +267,28 @@ def test_ends_are_told_once_and_safely(
     assert said == f"\x1b]777;notify;obstui;job {over.id} succeeded: evil, name\x07"
     monkeypatch.setenv("TMUX", "yes")
     assert attention.call("osc9", after, [over]).startswith("\x1bPtmux;\x1b\x1b]9;job")
+
+
+async def test_a_stopped_worker_is_not_forgotten(paths: Paths) -> None:
+    scene = tui_store.Scene(paths.home)
+    scene.now = tui_store.NOW - 100
+    async with tui_pilot.opened(paths) as (app, pilot):
+        await pilot.press("5")
+        await tui_pilot.until(pilot, lambda: "has run here yet" in words(app, "#nobody"))
+        scene.queue("prune")
+        scene.finish(scene.start(), "succeeded", result={})
+        ended = when(scene.now, tui_store.NOW)
+        await tui_pilot.until(
+            pilot, lambda: f"job that one took: 1, succeeded {ended}." in words(app, "#nobody")
+        )
+    scene.close()
+
+
+def test_the_last_words_tell_what_goes_on() -> None:
+    worker = WorkerView("w", "cpu", "cpu", 1, "here", 0.0, 0.0, "idle", None, alive=True)
+    waiting = Snapshot(counts={"queued": 1}, workers=(worker,))
+    assert farewell(waiting) == "The worker goes on with 1 queued job; obstui shows it again."
+    paused = replace(waiting, counts={"queued": 2}, nobody="the queue is paused: by hand")
+    assert farewell(paused) == "Not started: 2 queued jobs; the queue is paused: by hand."
+    assert farewell(replace(paused, counts={})) == ""
+    assert farewell(replace(waiting, workers=())) == ""

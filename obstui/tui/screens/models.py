@@ -126,7 +126,7 @@ class ModelsScreen(View[None]):
         rows: dict[str, list[Text]] = {}
         self._entries = {}
         for base, variants in _trees(found):
-            key = f"base {base.source}"
+            key = f"base {base.name} {base.source}"
             self._entries[key], rows[key] = base, _base_cells(base)
             for place, variant in enumerate(variants, 1):
                 key, last = f"variant {variant.id}", place == len(variants)

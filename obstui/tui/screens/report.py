@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,6 +19,7 @@ from obstui.report import (
     SEEN,
     Report,
     collect,
+    first_look,
     last_seen,
     lost_words,
     shares,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from obstui.config import Paths
+    from obstui.finish import Finish
     from obstui.store import JobView, Reader, Store
     from obstui.tui.follow import Snapshot
 
@@ -49,11 +51,17 @@ SIZES_FOR = 60.0
 """Seconds for which a folder's size is believed: to walk thousands of files takes long."""
 
 
-class Away:
-    """Reads the report of one visit: `since` stays the same while it is open."""
+READ_AGAIN = 10.0
+"""Seconds for which the moment that a report is of stays the same: what a running job costs would
+else be drawn anew every second."""
 
-    def __init__(self, now: float) -> None:
-        self.now = now
+
+class Away:
+    """Reads the report of one visit: `since` stays the same while it is open, `now` goes on."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.now = clock()
         self.since: float | None = None
         self.first = False
         """Whether no report was ever read here."""
@@ -65,7 +73,9 @@ class Away:
         """Raises StoreError."""
         if self.since is None:
             seen = last_seen(reader, self.now)
-            self.since, self.first = seen or self.now - FIRST_LOOK, seen is None
+            self.since, self.first = seen or first_look(reader, self.now), seen is None
+        if (now := self._clock()) - self.now >= READ_AGAIN:
+            self.now = now
         return collect(reader, reader.paths, since=self.since, now=self.now,
                        measure=self._measure)  # fmt: skip
 
@@ -97,7 +107,7 @@ class ReportScreen(JobActs[None]):
             yield Still(id="lines")
 
     def on_mount(self) -> None:
-        self._away = Away(self.dashboard.clock())
+        self._away = Away(self.dashboard.clock)
 
     def ask_follower(self) -> None:
         self.dashboard.follow(None, reading=self._away.read)
@@ -120,7 +130,7 @@ class ReportScreen(JobActs[None]):
             self.query_one("#lines", Still).show(Text(page.words, style("bad")))
         if found is None:
             return
-        self.dashboard.report_read_at = None if self._away.unread else self._away.now
+        self.dashboard.report_read_at = None if self._away.unread else found.now
         self.query_one("#heading", Still).show(heading(found, self._away.first))
         jobs, table = ended(found), self.query_one(Rows)
         table.display = bool(jobs)
@@ -135,7 +145,10 @@ class ReportScreen(JobActs[None]):
             return
         said = [] if job is None else [_line(f"Job {job.id}", wording.outcome(job) or job.state)]
         width = self.query_one("#rest").scrollable_content_region.width
-        told = (_hung(line, self.app.console, width) for line in (*said, *lines(found)))
+        told = (
+            _hung(line, self.app.console, width)
+            for line in (*said, *lines(found, self.dashboard.snapshot.finish))
+        )
         self.query_one("#lines", Still).show(Text("\n").join(told))
         self.refresh_bindings()
 
@@ -150,7 +163,10 @@ class ReportScreen(JobActs[None]):
             self.dashboard.open_job(job.id)
 
     def action_seen(self) -> None:
-        away = self._away
+        away, found = self._away, self._report
+        if found is None:
+            return
+        read_at = found.now
         before = None if away.first else away.since
         away.unread = False
 
@@ -159,20 +175,16 @@ class ReportScreen(JobActs[None]):
             away.unread = True
 
         def act(store: Store) -> Outcome:
-            store.set_setting(SEEN, away.now)
+            store.set_setting(SEEN, read_at)
             return Outcome("Read: the next report begins here.", (take_back,))
 
         self.change(act)
 
 
-def leave_word(store: Store, read_at: float | None, now: float) -> None:
-    """The next report begins where the last one was read, here or in another dashboard; for who
-    never read one, where the first visit ends. Raises StoreError."""
-    before = store.setting(SEEN)
-    if read_at is not None:
-        store.set_setting(SEEN, max(before or 0.0, read_at))
-    elif before is None:
-        store.set_setting(SEEN, now)
+def leave_word(store: Store, read_at: float) -> None:
+    """The next report begins where the last one was read, here or in another dashboard. Raises
+    StoreError."""
+    store.set_setting(SEEN, max(store.setting(SEEN) or 0.0, read_at))
 
 
 def greeting(paths: Paths, now: float) -> str:
@@ -209,7 +221,8 @@ def heads(width: int) -> list[Head]:
 def heading(found: Report, first: bool) -> Text:
     """One line: since when, and how much of what."""
     words = Text(no_wrap=True, overflow="ellipsis")
-    words.append("The last day" if first else "While you were away", style("strong"))
+    begins = "The last day" if found.now - found.since < 2 * FIRST_LOOK else "Everything so far"
+    words.append(begins if first else "While you were away", style("strong"))
     words.append("   " if first else f"  since {when(found.since, found.now)}   ", style("muted"))
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(shares(found.succeeded).items()))
     words.append(f"{len(found.succeeded)} finished", style("good" if kinds else "muted"))
@@ -220,8 +233,8 @@ def heading(found: Report, first: bool) -> Text:
     return words
 
 
-def lines(found: Report) -> Iterator[Text]:
-    """The best sizes, the cost, what is left."""
+def lines(found: Report, finish: Finish | None) -> Iterator[Text]:
+    """The best sizes, the cost, what is left and when that will be done, where anybody can tell."""
     for best in found.best:
         fewer = 1 - best.params / best.dense_params if best.dense_params else 0.0
         yield _line(
@@ -240,21 +253,23 @@ def lines(found: Report) -> Iterator[Text]:
         "Disk",
         f"{size(found.disk_bytes)} by these jobs; {size(found.all_bytes)} in the state folder",
     )
-    yield _line("Left", _left(found))
+    yield _line("Left", _left(found, finish))
     for stop in found.stops:
         yield _line("Stopped", one_line(stop), "warn")
 
 
-def _left(found: Report) -> str:
-    counts, finish = found.counts, found.finish
+def _left(found: Report, finish: Finish | None) -> str:
+    counts = found.counts
     running = sum(counts[state] for state in ("starting", "running", "pausing", "cancelling"))
     shown = {"running": running} | {s: counts[s] for s in ("queued", "held", "paused")}
     words = ", ".join(f"{count} {state}" for state, count in shown.items() if count) or "nothing"
+    if finish is None or not finish.jobs:
+        return words
     if finish.p50 is not None and finish.p90 is not None:
         least = "at least " if finish.unknown else ""
         return (f"{words}; done {least}by {_clock(finish.p50, found.now)}, "
                 f"nine times of ten by {_clock(finish.p90, found.now)}")  # fmt: skip
-    return f"{words}; when it ends is unknown" if finish.jobs else words
+    return f"{words}; when it ends is unknown"
 
 
 def _clock(at: float, now: float) -> str:

@@ -16,6 +16,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Label
 from textual.worker import get_current_worker
 
+from obstui.lookup import check_there
 from obstui.models import Check, verify
 from obstui.text import one_line
 from obstui.tui import formats
@@ -84,7 +85,7 @@ class VerifyScreen(ModalScreen[None]):
                 self.post_message(self.Read(done, total, now - began))
 
         try:
-            for check in verify(self._folder, told):
+            for check in verify(check_there(self._variant, self._folder), told):
                 self.post_message(self.Told(check))
         except _ClosedError:
             return

@@ -18,6 +18,7 @@ from obstui.telemetry import Reading
 from obstui.text import one_line
 from obstui.tui.aside import aside
 from obstui.tui.follow import Fault
+from obstui.tui.formats import when
 from obstui.tui.screens.confirm import Confirm, Question
 from obstui.tui.screens.view import View
 from obstui.tui.theme import style
@@ -93,7 +94,7 @@ class WorkersScreen(View[None]):
         heads = (*fixed, replace(job, width=max(job.width, left)))
         table.show(heads, {device.id: _cells(device, snapshot) for device in found})
         self.query_one("#nobody", Still).show(
-            Text("No worker has run here yet.", style("muted"))
+            Text(_nobody(snapshot, self.dashboard.clock()), style("muted"))
             if snapshot.read and not found and not snapshot.fault else ""
         )  # fmt: skip
         self._describe()
@@ -193,6 +194,16 @@ def _stop(paths: Paths) -> object:
     from obstui.worker import launch
 
     return launch.stop(paths)
+
+
+def _nobody(snapshot: Snapshot, now: float) -> str:
+    """In place of the table: a worker that was stopped leaves nothing but its jobs."""
+    begun = [job for job in snapshot.jobs if job.started_at is not None]
+    if not begun:
+        return "No worker has run here yet."
+    last = max(begun, key=lambda job: job.started_at or 0.0)
+    ended = f" {when(last.finished_at, now)}" if last.finished_at is not None else ""
+    return f"No worker is running. The last job that one took: {last.id}, {last.state}{ended}."
 
 
 def _cells(device: Device, snapshot: Snapshot) -> tuple[Text, Text, Text, Text]:

@@ -144,9 +144,7 @@ def _right(said: Said, *, brief: bool) -> Text:
     machine = said.snapshot.machine
     if said.readonly:
         parts.append(Text("read-only", style("warn")))
-    finish = machine.finish
-    if any(stop.scope == "*" and stop.until is None for stop in said.snapshot.stops):
-        finish = None
+    finish = said.snapshot.finish
     if finish is not None and finish.p50 is not None and finish.p50 >= said.now:
         early, late = formats.when(finish.p50, said.now), formats.when(finish.p90 or 0, said.now)
         words = early if brief or early == late else f"{early}–{late}"
