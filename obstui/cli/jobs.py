@@ -32,7 +32,8 @@ def _found(reader: Reader, job_id: int) -> JobView:
 @click.option("--sweep", type=int, help="Only the jobs of this sweep.")
 @click.option("--sweeps", is_flag=True, help="The sweeps instead, each with its jobs counted.")
 @click.option("--queue", is_flag=True, help="What runs, then what waits, the next one first.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True,
+              help="At most so many.")  # fmt: skip
 @json_option
 @click.pass_obj
 def ls(
@@ -68,7 +69,7 @@ def ls(
         if states:
             terms += (search.Term("state", "=", states),)
         if sweep is not None:
-            terms += (search.Term("sweep", "=", (float(sweep),)),)
+            terms += search.parse(f"sweep:{sweep}")
         listing = search.Listing(terms, "id", reverse=True, limit=limit)
         jobs = list(reader.find(listing).jobs)
         reader.close()

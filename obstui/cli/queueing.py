@@ -43,6 +43,18 @@ _model_options = (
         "(obstui models add) [default: what the variant was cut from, else demo].",
     ),
 )
+
+
+def _at_least_one(_: click.Context, __: click.Parameter, value: int | None) -> int | None:
+    if value is not None and value < 1:
+        raise click.UsageError(f"--num-prompts {value}: take at least 1.")
+    return value
+
+
+def _num_prompts(words: str) -> Callable[[Command], Command]:
+    return click.option("--num-prompts", type=int, callback=_at_least_one, help=words)
+
+
 _prompt_file = click.Path(path_type=Path)
 _layouts = "text (one a line), .tsv, .csv or COCO's .json."
 
@@ -75,7 +87,7 @@ prune_options = _with(
                  help="Share of H's mean diagonal added to it."),
     click.option("--timestep-weights", type=click.Choice(TIMESTEP_WEIGHTS), default="log_decrease",
                  show_default=True),
-    click.option("--num-prompts", type=int, help="How many of them [default: 100]."),
+    _num_prompts("How many of them [default: 100]."),
     click.option("--prompts", type=_prompt_file, help=f"Calibration prompts: {_layouts}"),
     click.option("--method", type=click.Choice(METHODS), default="obs", show_default=True),
     click.option("--sparsity", default="0.2", show_default=True, help="Fractions: 0.1,0.2,0.3."),
@@ -88,7 +100,7 @@ generate_options = _with(
     click.option("--count", type=int, default=1, show_default=True, help="Pictures per prompt."),
     click.option("--negative", default="", help="What to avoid."),
     click.option("--variant", help='A pruned variant: its id ("12@30") or folder.'),
-    click.option("--num-prompts", type=int, help="How many of the file's [default: all]."),
+    _num_prompts("How many of the file's [default: all]."),
     click.option("--prompts", "file", type=_prompt_file, help=f"Prompts: {_layouts}"),
     click.option("--prompt", "prompts", multiple=True, help="What to paint; may be repeated."),
     *_model_options,
@@ -96,7 +108,7 @@ generate_options = _with(
 compare_options = _with(
     click.option("--count", type=int, default=1, show_default=True, help="Seeds per prompt."),
     click.option("--negative", default="", help="What to avoid."),
-    click.option("--num-prompts", type=int, help="How many of them [default: 8]."),
+    _num_prompts("How many of them [default: all of the file's, 8 without a file]."),
     click.option("--prompts", type=_prompt_file, help=f"Prompts: {_layouts}"),
     click.option(
         "--variants", required=True, help='Ids or folders, comma separated: "12@10,12@30".'
@@ -194,8 +206,9 @@ def compare_spec(
     options["model"] = _model(options["model"], options["variants"])
     if prompts:
         options["prompts"] = _read(prompts, num_prompts)
-    if prompts or num_prompts is not None:
-        options["num_prompts"] = num_prompts or len(options["prompts"])
+        num_prompts = num_prompts or len(options["prompts"])
+    if num_prompts is not None:
+        options["num_prompts"] = num_prompts
     return checked({"kind": "compare", **options})
 
 
@@ -228,8 +241,6 @@ def _names(text: str) -> list[str]:
 
 
 def _read(path: Path, first: int | None) -> tuple[str, ...]:
-    if first is not None and first < 1:
-        raise click.UsageError(f"--num-prompts {first}: take at least 1.")
     found = read_prompts(path, first)
     if found.unnamed:
         say(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import pytest
 
-from obstui.cli import main
+from obstui.cli import cli, main
 from obstui.cli.jobs import variant_table
 from tests.obstui import tui_store
 
@@ -215,6 +217,63 @@ def test_wrong_input_is_one_sentence(
     assert len(done.err.strip().splitlines()) == 1
     assert done.out == ""
     assert [job["id"] for job in obstui("ls", "--json").data] == [1]
+
+
+_NUMBERS = (click.types.IntParamType, click.types.FloatParamType)
+_NEEDED = {
+    "generate": ("--prompt", "a fox"),
+    "compare": ("--variants", "1@30"),
+    "bench": ("--variants", "1@30"),
+    "export": ("1@30", "--format", "pth"),
+    "import": ("1@30.pth",),
+    "move": ("1",),
+    "logs": ("1",),
+    "snapshot": ("queue", "--svg", "/dev/null"),
+    "rm": ("--yes",),
+}
+"""What a command cannot do without, by its last word."""
+
+
+def _commands(path: tuple[str, ...], command: click.Command) -> Iterator[Any]:
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from _commands((*path, name), found)
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [pytest.param(path, command, id=" ".join(path)) for path, command in _commands((), cli)],
+)
+def test_a_number_out_of_range_is_one_sentence(
+    obstui: Run, path: tuple[str, ...], command: click.Command
+) -> None:
+    numbers = [p for p in command.params if isinstance(p.type, _NUMBERS)]
+    obstui("prune", "--sparsity", "0.3")
+    for parameter, value in product(numbers, ["0", "-1", "9" * 400, "nan"]):
+        if isinstance(parameter, click.Argument):
+            both = ["1", value] if parameter.name == "number" else [value, "1"]
+            given = ["--", *(both if path == ("priority",) else [value])]
+        else:
+            given = [*_NEEDED.get(path[-1], ()), f"{parameter.opts[0]}={value}"]
+        done = obstui(*path, *given)
+        if done.code:
+            assert done.code in (2, 3)
+            assert done.err.startswith("obstui: ")
+            assert len(done.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", ["0", "-3"])
+@pytest.mark.parametrize("before", [(), ("plan",)])
+def test_no_prompts_are_refused_alike(obstui: Run, before: tuple[str, ...], value: str) -> None:
+    for command in (("compare", "--variants", "1@30"), ("prune",), ("generate", "--prompt", "x")):
+        done = obstui(*before, *command, "--num-prompts", value)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == f"obstui: --num-prompts {value}: take at least 1.\n"
 
 
 def test_a_folder_that_cannot_be_written(obstui: Run, monkeypatch: pytest.MonkeyPatch) -> None:
