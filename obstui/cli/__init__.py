@@ -130,7 +130,10 @@ def main(argv: list[str] | None = None) -> Any:
         click.echo(err.format_message())
         sys.exit(2)
     except click.ClickException as err:
-        _fail(err.format_message(), 2, debug)
+        from obstui.text import one_line
+
+        # click lists choices below each other, and repeats what was typed, however long.
+        _fail(one_line(err.format_message(), limit=400), 2, debug)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted; queued work goes on.", err=True)
         sys.exit(130)

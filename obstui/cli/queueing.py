@@ -195,7 +195,9 @@ def generate_spec(
     if not options["prompts"]:
         raise click.UsageError("Nothing to paint: give --prompt TEXT or --prompts FILE.")
     options["model"] = _model(options["model"], [options["variant"]] if options["variant"] else [])
-    return checked({"kind": "generate", **options, "seeds": options["seeds"] or ()})
+    if options["seeds"] is None:
+        del options["seeds"]
+    return checked({"kind": "generate", **options})
 
 
 def compare_spec(
