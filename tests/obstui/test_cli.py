@@ -361,11 +361,23 @@ def test_an_option_without_effect_is_refused(
 
 
 def test_show_tells_what_was_asked(obstui: Run) -> None:
+    def rows(job_id: int) -> dict[str, str]:
+        lines = (line.split(None, 1) for line in obstui("show", str(job_id)).out.splitlines())
+        return {name: words for name, words in lines if name in ("asks", "prompts")}
+
     obstui("prune", "--damping", "0.05", "--packages", "4", "--num-prompts", "7", "--steps", "9")
-    asked = "7 prompts, 9 steps, weights log_decrease, damping 0.05, 4 packages"
-    assert asked in obstui("show", "1").out
+    asked = "steps 9; damping 0.05; packages 4"
+    assert rows(1) == {"asks": asked, "prompts": "7"}
     obstui("prune", "--method", "magnitude")
-    assert "asks" not in obstui("show", "2").out
+    assert rows(2) == {"asks": "method magnitude"}
+    obstui("generate", "--variant", "1@20", "--prompt", "a fox", "--prompt", "a hen", "--seeds",
+           "1,7", "--size", "64", "--scheduler", "euler", "--negative", "fog")  # fmt: skip
+    asked = "size 64; variant 1@20; negative fog; seeds 1, 7; scheduler euler"
+    assert rows(3) == {"asks": asked, "prompts": "2: a fox, ..."}
+    obstui("compare", "--variants", "1@20", "--count", "2")
+    assert rows(4) == {"asks": "variants 1@20; count 2", "prompts": "8"}
+    obstui("bench", "--variants", "1@20", "--repeats", "3")
+    assert rows(5) == {"asks": "variants 1@20; repeats 3"}
 
 
 def test_without_model_a_variants_own_base_is_taken(obstui: Run) -> None:
