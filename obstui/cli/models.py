@@ -64,11 +64,16 @@ def _listed(found: Catalogue) -> str:
          f"{v.kind} {v.job_id}", _jobs(v.used_by))
         for v in found.variants
     ]  # fmt: skip
-    text = output.table(("MODEL", "UNET", "SIZE", "USED BY JOBS", "STANDS FOR"), bases, "UNET,SIZE")
+    text = output.table(
+        ("MODEL", "UNET PARAMS", "PIPELINE ON DISK", "USED BY JOBS", "STANDS FOR"),
+        bases,
+        "UNET PARAMS,PIPELINE ON DISK",
+    )
     if not variants:
         return text + "\n\nNo variants yet: obstui prune or obstui models import makes them."
-    head = ("VARIANT", "BASE", "SPARSITY", "METHOD", "PARAMS", "SIZE", "MADE BY", "USED BY JOBS")
-    return text + "\n\n" + output.table(head, variants, "SPARSITY,PARAMS,SIZE")
+    head = ("VARIANT", "BASE", "SPARSITY", "METHOD", "UNET PARAMS", "UNET ON DISK", "MADE BY",
+            "USED BY JOBS")  # fmt: skip
+    return text + "\n\n" + output.table(head, variants, "SPARSITY,UNET PARAMS,UNET ON DISK")
 
 
 def _count(params: int | None) -> str:
