@@ -29,7 +29,8 @@ def _found(reader: Reader, job_id: int) -> JobView:
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
-@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only these.")
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES),
+              help="Only jobs in this state; may be repeated.")  # fmt: skip
 @click.option("--sweep", type=int, help="Only the jobs of this sweep.")
 @click.option("--sweeps", is_flag=True, help="The sweeps instead, each with its jobs counted.")
 @click.option("--queue", is_flag=True, help="What runs, then what waits, the next one first.")
@@ -326,7 +327,7 @@ def _number(value: float | None, form: str) -> str:
 
 @click.command()
 @click.argument("job_id", type=int, metavar="ID")
-@click.option("--attempt", type=int, help="Which attempt (default: the newest).")
+@click.option("--attempt", type=int, help="Which attempt [default: the newest].")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until the job is finished.")
 @click.pass_obj
 def logs(paths: Paths, job_id: int, attempt: int | None, follow: bool) -> None:

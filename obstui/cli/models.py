@@ -33,7 +33,7 @@ from obstui.text import one_line
 
 @click.group()
 def models() -> None:
-    """Models and variants: list, name, import, export, check, remove."""
+    """Models and variants: list, add, import, export, verify, remove."""
 
 
 @models.command()
@@ -121,7 +121,7 @@ def import_(paths: Paths, /, **options: Any) -> None:
 @click.option("--format", type=click.Choice(FORMATS), required=True,
               help="diffusers: as it is; pth: one pickle; dense: zeros for what was cut, loads "
               "in stock diffusers.")  # fmt: skip
-@click.option("--to", help="The new folder (default: below the job's own files).")
+@click.option("--to", help="The new folder [default: below the job's own files].")
 @click.option("--base", help="What the card has people load it into.")
 @click.option("--name", default="", help="A label of your own.")
 @queue_options

@@ -31,18 +31,24 @@ from obstui.text import one_line
 
 Command = Callable[..., Any]
 
-_model_options = (
-    click.option("--name", default="", help="A label of your own."),
-    click.option("--seed", type=int, default=0, show_default=True),
-    click.option("--size", type=int, help="Pixels a side (default: the model's own)."),
-    click.option("--guidance", type=float, help="Guidance scale (default: the model's own)."),
-    click.option("--steps", type=int, help="Denoising steps (default: the model's own)."),
-    click.option(
-        "--model",
-        help="demo, a hub id, modelscope:ID, a folder, a .safetensors file, or a name of yours "
-        "(obstui models add) [default: what the variant was cut from, else demo].",
-    ),
-)
+
+def _model_options(
+    *, model: str = "what the variant was cut from, else demo", steps: str = "the model's own"
+) -> tuple[Callable[[Command], Command], ...]:
+    """The options of all these commands, with the words for the defaults that differ."""
+    return (
+        click.option("--name", default="", help="A label of your own."),
+        click.option("--seed", type=int, default=0, show_default=True,
+                     help="Of the noise that pictures begin with."),
+        click.option("--size", type=int, help="Pixels a side [default: the model's own]."),
+        click.option("--guidance", type=float, help="Guidance scale [default: the model's own]."),
+        click.option("--steps", type=int, help=f"Denoising steps [default: {steps}]."),
+        click.option(
+            "--model",
+            help="demo, a hub id, modelscope:ID, a folder, a .safetensors file, or a name of yours "
+            f"(obstui models add) [default: {model}].",
+        ),
+    )  # fmt: skip
 
 
 def _at_least_one(_: click.Context, __: click.Parameter, value: int | None) -> int | None:
@@ -79,23 +85,28 @@ prune_options = _with(
                  show_default=True,
                  help="The same share of every module, or more where it costs least."),
     click.option("--token-budget", type=int, default=64, show_default=True,
-                 help="Tokens a column drawn from the calibration."),
+                 help="Tokens drawn from the calibration for each column of a Hessian."),
     click.option("--packages", default="auto", show_default=True,
                  help="Parts calibrated one after the other, each on a model whose earlier parts "
                  "are pruned; auto: one."),
     click.option("--damping", type=float, default=0.01, show_default=True,
                  help="Share of H's mean diagonal added to it."),
     click.option("--timestep-weights", type=click.Choice(TIMESTEP_WEIGHTS), default="log_decrease",
-                 show_default=True),
+                 show_default=True, help="How much each denoising step counts."),
     _num_prompts("How many of them [default: 100]."),
     click.option("--prompts", type=_prompt_file, help=f"Calibration prompts: {_layouts}"),
-    click.option("--method", type=click.Choice(METHODS), default="obs", show_default=True),
-    click.option("--sparsity", default="0.2", show_default=True, help="Fractions: 0.1,0.2,0.3."),
-    *_model_options,
+    click.option("--method", type=click.Choice(METHODS), default="obs", show_default=True,
+                 help="obs: calibrated and compensated; magnitude: the smallest weights, for "
+                 "contrast."),
+    click.option("--sparsity", default="0.2", show_default=True,
+                 help="Shares of the heads and neurons to remove, one or several: 0.1,0.2,0.3."),
+    *_model_options(model="demo", steps="25"),
 )  # fmt: skip
 generate_options = _with(
     click.option("--batch", type=int, default=1, show_default=True, help="Pictures at once."),
-    click.option("--scheduler", type=click.Choice(SCHEDULERS), help="[default: the model's own]"),
+    click.option(
+        "--scheduler", type=click.Choice(SCHEDULERS), help="The sampler [default: the model's own]."
+    ),
     click.option("--seeds", metavar="1,2,7", help="These seeds instead of --seed and --count."),
     click.option("--count", type=int, default=1, show_default=True, help="Pictures per prompt."),
     click.option("--negative", default="", help="What to avoid."),
@@ -103,7 +114,7 @@ generate_options = _with(
     _num_prompts("How many of the file's [default: all]."),
     click.option("--prompts", "file", type=_prompt_file, help=f"Prompts: {_layouts}"),
     click.option("--prompt", "prompts", multiple=True, help="What to paint; may be repeated."),
-    *_model_options,
+    *_model_options(),
 )
 compare_options = _with(
     click.option("--count", type=int, default=1, show_default=True, help="Seeds per prompt."),
@@ -113,7 +124,7 @@ compare_options = _with(
     click.option(
         "--variants", required=True, help='Ids or folders, comma separated: "12@10,12@30".'
     ),
-    *_model_options,
+    *_model_options(),
 )
 bench_options = _with(
     click.option("--warm-up", type=int, default=1, show_default=True,
@@ -122,7 +133,7 @@ bench_options = _with(
     click.option(
         "--variants", required=True, help='Ids or folders, comma separated: "12@10,12@30".'
     ),
-    *_model_options,
+    *_model_options(),
 )  # fmt: skip
 queue_options = _with(
     click.option("--after", metavar="ID,...", help="Start only after these jobs have succeeded."),

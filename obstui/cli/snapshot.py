@@ -47,7 +47,8 @@ def _size(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
     metavar="COLSxROWS",
     help="In characters.",
 )
-@click.option("--theme", type=click.Choice(THEMES), default="dark", help="Its colours.")
+@click.option("--theme", type=click.Choice(THEMES), default="dark", show_default=True,
+              help="Its colours.")  # fmt: skip
 @click.option("--job", type=int, metavar="ID", help="Of which job; else of the newest that has it.")
 @click.pass_obj
 def snapshot(

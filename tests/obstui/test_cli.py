@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import click
 import pytest
 
+from core.presets import CALIBRATION_STEPS
 from obstui.cli import cli, main
 from obstui.cli.jobs import variant_table
 from tests.obstui import tui_store
@@ -280,6 +281,19 @@ def test_a_number_out_of_range_is_one_sentence(
             assert done.code in (2, 3)
             assert done.err.startswith("obstui: ")
             assert len(done.err.strip().splitlines()) == 1
+
+
+def test_help_has_words_for_everything(obstui: Run) -> None:
+    for path, command in _commands((), cli):
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help, (path, option.name)
+        assert "(default" not in obstui(*path, "--help").out
+    told = " ".join(obstui("prune", "--help").out.split())
+    assert f"Denoising steps [default: {CALIBRATION_STEPS}]" in told
+    assert "(obstui models add) [default: demo]" in told
+    for group in ("models", "plan", "worker"):
+        listed = obstui(group, "--help").out.partition("Commands:")[2]
+        assert "..." not in listed, "no summary is cut short"
 
 
 @pytest.mark.parametrize("value", ["0", "-3"])
