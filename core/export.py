@@ -5,6 +5,7 @@ Each export carries a model card with the manifest's figures and the lines that 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -58,8 +59,8 @@ def export(
     `diffusers` is a copy, `pth` the whole pickled module in unet_pruned.pth, `dense` a stock UNet
     whose removed units are zeros: the same output, no gain. `base` names the model that the card
     has people load it into; None: what the variant was cut from. The card shows those `pairs` whose
-    pictures can be read. Raises BadInput when the variant is damaged or `out` exists, Cancelled,
-    nothing written, at the first step after `cancelled()`.
+    pictures can be read. Raises BadInput when the variant is damaged, or `out` exists or cannot be
+    written; Cancelled, nothing written, at the first step after `cancelled()`.
     """
 
     def go_on() -> None:
@@ -72,8 +73,8 @@ def export(
         raise BadInput(f"{out} exists already: choose another folder or delete it")
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
+        partial.mkdir(parents=True)
         go_on()
         _write(variant, manifest, form, partial, base)
         go_on()
@@ -83,11 +84,16 @@ def export(
             manifests.sync(file)
         manifests.sync(partial)
         go_on()
-    except BaseException:
+        os.rename(partial, out)
+        manifests.sync(out.parent)
+    except OSError as err:
+        if err.errno in (errno.ENOSPC, errno.EDQUOT):  # tells of the disk, not of the request
+            raise
+        raise BadInput(
+            f"{out} cannot be written ({err.strerror or err}): export to another folder"
+        ) from err
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
-    os.rename(partial, out)
-    manifests.sync(out.parent)
     return manifest
 
 

@@ -274,7 +274,7 @@ def _paint_batch(
         # Schedulers of second order call twice for a step.
         step = look.steps * (index + 1) // pipe.num_timesteps
         listener.switch(count.at(step, look.steps))
-        if preview := previewer.at(step, look.steps, tensors["latents"][0]):
+        if preview := previewer.at(step, look.steps, tensors["latents"][0], look.facts(shots[0])):
             listener.switch(preview)
         final[:] = [tensors["latents"]]
         return tensors

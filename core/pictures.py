@@ -95,15 +95,13 @@ def store(
     chunk (keys of `parameters`).
     """
     path = folder / f"{shot.stem}.png"
-    info = PngInfo()
-    info.add_text("parameters", parameters(facts))
     small = image.copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     contents = {
-        path: _png(image, info),
+        path: png(image, facts),
         path.with_suffix(".safetensors"): save({"latents": latents.detach().cpu().contiguous()}),
     }
-    write_atomically(path.with_suffix(".thumb.png"), _png(small))
+    write_atomically(path.with_suffix(".thumb.png"), png(small))
     for file, data in contents.items():
         write_atomically(file, data)
     record = {
@@ -145,7 +143,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def _png(image: Image.Image, info: PngInfo | None = None) -> bytes:
+def png(image: Image.Image, facts: Mapping[str, Any] | None = None) -> bytes:
+    """Return the image as a file, with its settings in the text chunk if they are given."""
+    info = PngInfo()
+    if facts is not None:
+        info.add_text("parameters", parameters(facts))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()

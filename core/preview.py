@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 from PIL import Image
 
 from core.events import StepPreview
-from core.pictures import write_atomically
+from core.pictures import png, write_atomically
 
 INTERVAL = 2.0  # seconds between previews, at least
 _PATCHES = 8  # a side, of one random colour each, to learn the palette from
@@ -27,8 +28,11 @@ class Previewer:
         self._path = folder / "preview.png"
         self._last = time.monotonic()
 
-    def at(self, step: int, steps: int, latents: torch.Tensor) -> StepPreview | None:
-        """Write a preview of `latents` [channels, height, width] if the last one is old enough.
+    def at(
+        self, step: int, steps: int, latents: torch.Tensor, facts: Mapping[str, Any]
+    ) -> StepPreview | None:
+        """Write a preview of `latents` [channels, height, width] if the last one is old enough,
+        with the settings of the picture that it becomes (`core.pictures.parameters`).
 
         To be called between steps: the first time, it uses the pipeline's VAE.
         """
@@ -36,9 +40,7 @@ class Previewer:
             return None
         if self._palette is None:
             self._palette = palette(self._vae)
-        buffer = io.BytesIO()
-        picture(latents, self._palette).save(buffer, "PNG")
-        write_atomically(self._path, buffer.getvalue())
+        write_atomically(self._path, png(picture(latents, self._palette), facts))
         self._last = time.monotonic()
         return StepPreview(str(self._path), step, steps)
 

@@ -125,12 +125,20 @@ def check_new(name: str) -> str:
     """The absolute path of a file or folder that does not exist and can be made. Raises BadSpec."""
     path = Path(name).expanduser().absolute()
     shown = one_line(name, limit=120)
-    if path.exists():
+    try:
+        above = next(parent for parent in (path, *path.parents) if parent.exists())
+    except OSError as err:
+        raise BadSpec(f"{shown} cannot be made: {err.strerror}; choose another name.") from None
+    if above == path:
         raise BadSpec(f"{shown} exists already: choose another name, or delete it.")
-    above = next(parent for parent in path.parents if parent.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK) or _of_the_kernel(above):
         raise BadSpec(f"{shown} cannot be made: {above} is no folder that you may write to.")
     return str(path)
+
+
+def _of_the_kernel(folder: Path) -> bool:
+    """Whether a folder is of /proc or /sys, where root is told that everything may be written."""
+    return any(folder.is_relative_to(kernels) for kernels in ("/proc", "/sys"))
 
 
 LOOKUPS: Mapping[str, Callable[[str], str]] = {

@@ -73,7 +73,7 @@ def _sparsities(value: Any) -> Any:
         raise ValueError("give at least one share, for example 0.3")
     for level in levels:
         if not 0.0 < level <= 0.9:
-            raise ValueError(f"{level:g} is not between 0 and 0.9 (for example 0.3, or 30%)")
+            raise ValueError(f"{level:g} is not above 0 and at most 0.9 (for example 0.3, or 30%)")
     return tuple(levels)
 
 

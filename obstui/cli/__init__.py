@@ -20,7 +20,10 @@ _COMMANDS = {
     "generate": ("obstui.cli.queueing", "Queue pictures with a dense model or a variant."),
     "compare": ("obstui.cli.queueing", "Queue a comparison of the dense model with its variants."),
     "bench": ("obstui.cli.queueing", "Queue a timing of the dense model and its variants."),
-    "models": ("obstui.cli.models", "Models and variants: list, add, import, export, verify."),
+    "models": (
+        "obstui.cli.models",
+        "Models and variants: list, add, import, export, verify, remove.",
+    ),
     "plan": ("obstui.cli.plan", "What a job would take: parameters, FLOP, VRAM, disk, time."),
     "submit": ("obstui.cli.submit", "Queue one job or a sweep from a YAML file."),
     "ls": ("obstui.cli.jobs", "List jobs, newest first."),
@@ -99,7 +102,8 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     envvar="OBSTUI_IMAGES",
     help="How the dashboard draws pictures [default: the best the terminal has].",
 )
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version)
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_version,
+              help="Show the version and exit.")  # fmt: skip
 @click.pass_context
 def cli(ctx: click.Context, /, db: str | None, debug: bool, readonly: bool, **_: object) -> None:
     """Queue, watch and compare pruning jobs for Stable Diffusion XL.
@@ -130,7 +134,10 @@ def main(argv: list[str] | None = None) -> Any:
         click.echo(err.format_message())
         sys.exit(2)
     except click.ClickException as err:
-        _fail(err.format_message(), 2, debug)
+        from obstui.text import one_line
+
+        # click lists choices below each other, and repeats what was typed, however long.
+        _fail(one_line(err.format_message(), limit=400), 2, debug)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted; queued work goes on.", err=True)
         sys.exit(130)

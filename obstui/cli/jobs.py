@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from obstui.asked import settings
 from obstui.cli import output
 from obstui.cli.output import as_dict, emit, json_option, say
 from obstui.config import Paths
@@ -29,11 +30,13 @@ def _found(reader: Reader, job_id: int) -> JobView:
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[FILTER]...")
-@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only these.")
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES),
+              help="Only jobs in this state; may be repeated.")  # fmt: skip
 @click.option("--sweep", type=int, help="Only the jobs of this sweep.")
 @click.option("--sweeps", is_flag=True, help="The sweeps instead, each with its jobs counted.")
 @click.option("--queue", is_flag=True, help="What runs, then what waits, the next one first.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True,
+              help="At most so many.")  # fmt: skip
 @json_option
 @click.pass_obj
 def ls(
@@ -69,7 +72,7 @@ def ls(
         if states:
             terms += (search.Term("state", "=", states),)
         if sweep is not None:
-            terms += (search.Term("sweep", "=", (float(sweep),)),)
+            terms += search.parse(f"sweep:{sweep}")
         listing = search.Listing(terms, "id", reverse=True, limit=limit)
         jobs = list(reader.find(listing).jobs)
         reader.close()
@@ -172,6 +175,7 @@ def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
     lines = [
         ("job", f"{job.id}  {output.title(job)}"),
         ("asks", _asked(job)),
+        ("prompts", _prompts(job)),
         ("state", output.state(job) + (f" ({job.reason})" if job.reason else "")),
         ("waits", output.standstill(job)),
         ("now", output.progress(job)),
@@ -209,20 +213,20 @@ def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
 
 
 def _asked(job: JobView) -> str:
-    """The settings that tell one pruning job from another; nothing for other kinds."""
-    spec = job.spec
-    if job.kind != "prune" or spec.get("method") != "obs":
+    """The settings that were chosen; the rest is as usual, and `_prompts` counts the prompts."""
+    chosen, _ = settings(job.spec)
+    return "; ".join(f"{name} {words}" for name, words in chosen if name != "num prompts")
+
+
+def _prompts(job: JobView) -> str:
+    """ "8: a red fox, ...", those that are used; nothing for a job without any."""
+    given = job.spec.get("prompts") or ()
+    most = job.spec.get("num_prompts")
+    if job.spec.get("method") == "magnitude" or not (given or most):
         return ""
-    parts = [
-        f"{spec['num_prompts']} prompts",
-        f"{spec['steps']} steps" if spec.get("steps") else "",
-        f"size {spec['size']}" if spec.get("size") else "",
-        f"weights {spec['timestep_weights']}",
-        f"damping {spec['damping']:g}",
-        f"{spec['packages']} packages" if spec["packages"] > 1 else "",
-        f"allocated by loss at equal {spec['budget']}" if spec["allocate"] == "loss" else "",
-    ]
-    return ", ".join(part for part in parts if part)
+    used = given[:most]
+    first = f": {one_line(used[0], limit=60)}" if used else ""
+    return f"{len(used) or most}{first}{', ...' * (len(used) > 1)}"
 
 
 def variant_table(variants: Iterable[dict[str, Any]]) -> str:
@@ -329,7 +333,7 @@ def _number(value: float | None, form: str) -> str:
 
 @click.command()
 @click.argument("job_id", type=int, metavar="ID")
-@click.option("--attempt", type=int, help="Which attempt (default: the newest).")
+@click.option("--attempt", type=int, help="Which attempt [default: the newest].")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until the job is finished.")
 @click.pass_obj
 def logs(paths: Paths, job_id: int, attempt: int | None, follow: bool) -> None:

@@ -33,7 +33,7 @@ from obstui.text import one_line
 
 @click.group()
 def models() -> None:
-    """Models and variants: list, name, import, export, check, remove."""
+    """Models and variants: list, add, import, export, verify, remove."""
 
 
 @models.command()
@@ -64,11 +64,16 @@ def _listed(found: Catalogue) -> str:
          f"{v.kind} {v.job_id}", _jobs(v.used_by))
         for v in found.variants
     ]  # fmt: skip
-    text = output.table(("MODEL", "UNET", "SIZE", "USED BY JOBS", "STANDS FOR"), bases, "UNET,SIZE")
+    text = output.table(
+        ("MODEL", "UNET PARAMS", "PIPELINE ON DISK", "USED BY JOBS", "STANDS FOR"),
+        bases,
+        "UNET PARAMS,PIPELINE ON DISK",
+    )
     if not variants:
         return text + "\n\nNo variants yet: obstui prune or obstui models import makes them."
-    head = ("VARIANT", "BASE", "SPARSITY", "METHOD", "PARAMS", "SIZE", "MADE BY", "USED BY JOBS")
-    return text + "\n\n" + output.table(head, variants, "SPARSITY,PARAMS,SIZE")
+    head = ("VARIANT", "BASE", "SPARSITY", "METHOD", "UNET PARAMS", "UNET ON DISK", "MADE BY",
+            "USED BY JOBS")  # fmt: skip
+    return text + "\n\n" + output.table(head, variants, "SPARSITY,UNET PARAMS,UNET ON DISK")
 
 
 def _count(params: int | None) -> str:
@@ -116,7 +121,7 @@ def import_(paths: Paths, /, **options: Any) -> None:
 @click.option("--format", type=click.Choice(FORMATS), required=True,
               help="diffusers: as it is; pth: one pickle; dense: zeros for what was cut, loads "
               "in stock diffusers.")  # fmt: skip
-@click.option("--to", help="The new folder (default: below the job's own files).")
+@click.option("--to", help="The new folder [default: below the job's own files].")
 @click.option("--base", help="What the card has people load it into.")
 @click.option("--name", default="", help="A label of your own.")
 @queue_options

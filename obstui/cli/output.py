@@ -5,16 +5,30 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
+from obstui.errors import Problem
 from obstui.specs import BadSpec, parse
 from obstui.store import endings
 from obstui.store.views import AttemptView, JobView
 from obstui.text import GLYPHS, one_line, plain
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with stable keys.")
+
+
+class CannotWrite(Problem):
+    """A file that was asked for cannot be written."""
+
+    exit_code = 2
+
+    def __init__(self, file: Path, err: OSError) -> None:
+        super().__init__(
+            f"Cannot write {one_line(file, limit=200)} ({err.strerror or err}): name a file in a "
+            "folder that is there and that you may write to."
+        )
 
 
 def say(text: str) -> None:

@@ -28,10 +28,18 @@ from obstui.text import one_line
 Command = Callable[..., Any]
 
 
+def _gib(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    # Said as what is wanted, which NaN is not either.
+    if value is not None and not 0 < value <= 10_000:
+        raise click.UsageError(f"--vram {value:g}: give GiB, more than 0 and at most 10000.")
+    return value
+
+
 def _plan_options(command: Command) -> Command:
     vram = click.option(
         "--vram",
-        type=click.FloatRange(min=0, min_open=True, max=10_000),
+        type=float,
+        callback=_gib,
         help="Choose what fits a card of so many GiB (8, 12, 16, 24 ...).",
     )
     return vram(output.json_option(command))

@@ -31,18 +31,36 @@ from obstui.text import one_line
 
 Command = Callable[..., Any]
 
-_model_options = (
-    click.option("--name", default="", help="A label of your own."),
-    click.option("--seed", type=int, default=0, show_default=True),
-    click.option("--size", type=int, help="Pixels a side (default: the model's own)."),
-    click.option("--guidance", type=float, help="Guidance scale (default: the model's own)."),
-    click.option("--steps", type=int, help="Denoising steps (default: the model's own)."),
-    click.option(
-        "--model",
-        help="demo, a hub id, modelscope:ID, a folder, a .safetensors file, or a name of yours "
-        "(obstui models add) [default: what the variant was cut from, else demo].",
-    ),
-)
+
+def _model_options(
+    *, model: str = "what the variant was cut from, else demo", steps: str = "the model's own"
+) -> tuple[Callable[[Command], Command], ...]:
+    """The options of all these commands, with the words for the defaults that differ."""
+    return (
+        click.option("--name", default="", help="A label of your own."),
+        click.option("--seed", type=int, default=0, show_default=True,
+                     help="Of the noise that pictures begin with."),
+        click.option("--size", type=int, help="Pixels a side [default: the model's own]."),
+        click.option("--guidance", type=float, help="Guidance scale [default: the model's own]."),
+        click.option("--steps", type=int, help=f"Denoising steps [default: {steps}]."),
+        click.option(
+            "--model",
+            help="demo, a hub id, modelscope:ID, a folder, a .safetensors file, or a name of yours "
+            f"(obstui models add) [default: {model}].",
+        ),
+    )  # fmt: skip
+
+
+def _at_least_one(_: click.Context, __: click.Parameter, value: int | None) -> int | None:
+    if value is not None and value < 1:
+        raise click.UsageError(f"--num-prompts {value}: take at least 1.")
+    return value
+
+
+def _num_prompts(words: str) -> Callable[[Command], Command]:
+    return click.option("--num-prompts", type=int, callback=_at_least_one, help=words)
+
+
 _prompt_file = click.Path(path_type=Path)
 _layouts = "text (one a line), .tsv, .csv or COCO's .json."
 
@@ -67,41 +85,46 @@ prune_options = _with(
                  show_default=True,
                  help="The same share of every module, or more where it costs least."),
     click.option("--token-budget", type=int, default=64, show_default=True,
-                 help="Tokens a column drawn from the calibration."),
+                 help="Tokens drawn from the calibration for each column of a Hessian."),
     click.option("--packages", default="auto", show_default=True,
                  help="Parts calibrated one after the other, each on a model whose earlier parts "
                  "are pruned; auto: one."),
     click.option("--damping", type=float, default=0.01, show_default=True,
                  help="Share of H's mean diagonal added to it."),
     click.option("--timestep-weights", type=click.Choice(TIMESTEP_WEIGHTS), default="log_decrease",
-                 show_default=True),
-    click.option("--num-prompts", type=int, help="How many of them [default: 100]."),
+                 show_default=True, help="How much each denoising step counts."),
+    _num_prompts("How many of them [default: 100]."),
     click.option("--prompts", type=_prompt_file, help=f"Calibration prompts: {_layouts}"),
-    click.option("--method", type=click.Choice(METHODS), default="obs", show_default=True),
-    click.option("--sparsity", default="0.2", show_default=True, help="Fractions: 0.1,0.2,0.3."),
-    *_model_options,
+    click.option("--method", type=click.Choice(METHODS), default="obs", show_default=True,
+                 help="obs: calibrated and compensated; magnitude: the smallest weights, for "
+                 "contrast."),
+    click.option("--sparsity", default="0.2", show_default=True,
+                 help="Shares of the heads and neurons to remove, one or several: 0.1,0.2,0.3."),
+    *_model_options(model="demo", steps="25"),
 )  # fmt: skip
 generate_options = _with(
     click.option("--batch", type=int, default=1, show_default=True, help="Pictures at once."),
-    click.option("--scheduler", type=click.Choice(SCHEDULERS), help="[default: the model's own]"),
+    click.option(
+        "--scheduler", type=click.Choice(SCHEDULERS), help="The sampler [default: the model's own]."
+    ),
     click.option("--seeds", metavar="1,2,7", help="These seeds instead of --seed and --count."),
     click.option("--count", type=int, default=1, show_default=True, help="Pictures per prompt."),
     click.option("--negative", default="", help="What to avoid."),
     click.option("--variant", help='A pruned variant: its id ("12@30") or folder.'),
-    click.option("--num-prompts", type=int, help="How many of the file's [default: all]."),
+    _num_prompts("How many of the file's [default: all]."),
     click.option("--prompts", "file", type=_prompt_file, help=f"Prompts: {_layouts}"),
     click.option("--prompt", "prompts", multiple=True, help="What to paint; may be repeated."),
-    *_model_options,
+    *_model_options(),
 )
 compare_options = _with(
     click.option("--count", type=int, default=1, show_default=True, help="Seeds per prompt."),
     click.option("--negative", default="", help="What to avoid."),
-    click.option("--num-prompts", type=int, help="How many of them [default: 8]."),
+    _num_prompts("How many of them [default: all of the file's, 8 without a file]."),
     click.option("--prompts", type=_prompt_file, help=f"Prompts: {_layouts}"),
     click.option(
         "--variants", required=True, help='Ids or folders, comma separated: "12@10,12@30".'
     ),
-    *_model_options,
+    *_model_options(),
 )
 bench_options = _with(
     click.option("--warm-up", type=int, default=1, show_default=True,
@@ -110,7 +133,7 @@ bench_options = _with(
     click.option(
         "--variants", required=True, help='Ids or folders, comma separated: "12@10,12@30".'
     ),
-    *_model_options,
+    *_model_options(),
 )  # fmt: skip
 queue_options = _with(
     click.option("--after", metavar="ID,...", help="Start only after these jobs have succeeded."),
@@ -183,7 +206,9 @@ def generate_spec(
     if not options["prompts"]:
         raise click.UsageError("Nothing to paint: give --prompt TEXT or --prompts FILE.")
     options["model"] = _model(options["model"], [options["variant"]] if options["variant"] else [])
-    return checked({"kind": "generate", **options, "seeds": options["seeds"] or ()})
+    if options["seeds"] is None:
+        del options["seeds"]
+    return checked({"kind": "generate", **options})
 
 
 def compare_spec(
@@ -194,8 +219,9 @@ def compare_spec(
     options["model"] = _model(options["model"], options["variants"])
     if prompts:
         options["prompts"] = _read(prompts, num_prompts)
-    if prompts or num_prompts is not None:
-        options["num_prompts"] = num_prompts or len(options["prompts"])
+        num_prompts = num_prompts or len(options["prompts"])
+    if num_prompts is not None:
+        options["num_prompts"] = num_prompts
     return checked({"kind": "compare", **options})
 
 
@@ -228,8 +254,6 @@ def _names(text: str) -> list[str]:
 
 
 def _read(path: Path, first: int | None) -> tuple[str, ...]:
-    if first is not None and first < 1:
-        raise click.UsageError(f"--num-prompts {first}: take at least 1.")
     found = read_prompts(path, first)
     if found.unnamed:
         say(

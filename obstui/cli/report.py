@@ -35,7 +35,7 @@ from obstui.text import counted, one_line
 @click.option("--markdown", is_flag=True, help="As Markdown.")
 @click.option(
     "--html",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     metavar="FILE",
     help="A page to share instead: tables, charts and pictures in one file.",
 )
@@ -114,7 +114,7 @@ def _write_page(
     try:
         page.write(html, text)
     except OSError as err:
-        raise click.FileError(str(html), hint=err.strerror or str(err)) from None
+        raise output.CannotWrite(html, err) from None
     output.say(f"Wrote {html} ({output.size(len(text.encode()))}).")
 
 

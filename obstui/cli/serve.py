@@ -25,7 +25,8 @@ _POLICY = (
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1024, 65535), default=8484, show_default=True)
+@click.option("--port", type=click.IntRange(1024, 65535), default=8484, show_default=True,
+              help="Where the browser finds it.")  # fmt: skip
 @click.option("--readonly", is_flag=True, help="A dashboard that can change nothing.")
 @click.pass_obj
 def serve(paths: Paths, port: int, readonly: bool) -> None:

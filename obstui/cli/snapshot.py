@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from obstui.cli.output import say
+from obstui.cli.output import CannotWrite, say
 from obstui.config import THEMES, Paths
 from obstui.errors import Problem
 
@@ -19,12 +19,6 @@ class NoSuchScreen(Problem):
     """There is no such place, no such job, or nothing on it to be drawn."""
 
     exit_code = 3
-
-
-class CannotWrite(Problem):
-    """The picture cannot be written."""
-
-    exit_code = 2
 
 
 def _size(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
@@ -42,7 +36,7 @@ def _size(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
     "--svg",
     "file",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     help="The file to write.",
 )
 @click.option(
@@ -53,7 +47,8 @@ def _size(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
     metavar="COLSxROWS",
     help="In characters.",
 )
-@click.option("--theme", type=click.Choice(THEMES), default="dark", help="Its colours.")
+@click.option("--theme", type=click.Choice(THEMES), default="dark", show_default=True,
+              help="Its colours.")  # fmt: skip
 @click.option("--job", type=int, metavar="ID", help="Of which job; else of the newest that has it.")
 @click.pass_obj
 def snapshot(
@@ -85,7 +80,7 @@ def snapshot(
     try:
         file.write_text(picture, encoding="utf-8")
     except OSError as err:
-        raise CannotWrite(f"Cannot write {file}: {err.strerror}.") from None
+        raise CannotWrite(file, err) from None
     say(f"The picture is in {file}.")
 
 

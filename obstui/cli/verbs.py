@@ -113,7 +113,7 @@ def _for_each(
 @json_option
 @click.pass_obj
 def cancel(paths: Paths, ids: Any, state: str | None, sweep: int | None, as_json: bool) -> None:
-    """Cancel jobs; a running one stops at its next boundary, asked twice at once."""
+    """Cancel jobs; a running one stops at its next boundary, or at once if asked twice."""
     _for_each(paths, _which(paths, ids, state, sweep), Store.cancel, as_json=as_json)
 
 

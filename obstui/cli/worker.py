@@ -21,10 +21,13 @@ def worker() -> None:
 
 
 @worker.command()
-@click.option("--device", help="cpu or a GPU's UUID (default: every GPU, else cpu).")
+@click.option("--device", help="cpu or a GPU's UUID [default: every GPU, else cpu].")
 @click.pass_obj
 def start(paths: Paths, device: str | None) -> None:
-    """Start a worker for each GPU in the background; returns when they are up."""
+    """Start a worker for each GPU in the background.
+
+    Returns when they are up.
+    """
     from obstui.worker import gpu, launch
 
     wanted = [gpu.choose(device)] if device else gpu.devices()
@@ -35,7 +38,7 @@ def start(paths: Paths, device: str | None) -> None:
 
 
 @worker.command()
-@click.option("--device", help="cpu or a GPU's UUID (default: the first GPU, else cpu).")
+@click.option("--device", help="cpu or a GPU's UUID [default: the first GPU, else cpu].")
 @click.option("--exit-when-idle", is_flag=True, help="End when no job can start.")
 @click.pass_obj
 def run(paths: Paths, device: str | None, exit_when_idle: bool) -> None:
@@ -51,7 +54,10 @@ def run(paths: Paths, device: str | None, exit_when_idle: bool) -> None:
 @click.option("--now", is_flag=True, help="Do not wait for a checkpoint.")
 @click.pass_obj
 def stop(paths: Paths, now: bool) -> None:
-    """Stop the worker; the running job is checkpointed and goes on with the next worker."""
+    """Checkpoint the running job and stop the worker.
+
+    The job goes on with the next worker.
+    """
     from obstui.worker import launch
 
     stopped = launch.stop(paths.ensure(), now=now)
@@ -61,7 +67,7 @@ def stop(paths: Paths, now: bool) -> None:
 @worker.command()
 @click.pass_obj
 def drain(paths: Paths) -> None:
-    """Let the worker finish the job it runs, start no other, and end."""
+    """Stop the worker after the job it runs."""
     from obstui.worker import launch
 
     leaving = launch.drain(paths.ensure())
@@ -69,11 +75,14 @@ def drain(paths: Paths) -> None:
 
 
 @worker.command()
-@click.option("--device", help="cpu or a GPU's UUID (default: every GPU, else cpu).")
+@click.option("--device", help="cpu or a GPU's UUID [default: every GPU, else cpu].")
 @click.option("--print", "only_print", is_flag=True, help="Print the unit, install nothing.")
 @click.pass_obj
 def install(paths: Paths, device: str | None, only_print: bool) -> None:
-    """Let systemd start the worker with the computer, and again after a crash."""
+    """Let systemd keep a worker running.
+
+    It starts with the computer, and again after a crash.
+    """
     from obstui.worker import gpu
     from obstui.worker import install as systemd
 
@@ -90,7 +99,9 @@ def install(paths: Paths, device: str | None, only_print: bool) -> None:
 @click.argument("command", nargs=-1)
 @click.pass_obj
 def when_empty(paths: Paths, action: str, command: tuple[str, ...]) -> None:
-    """Once, when the queue is empty: suspend, power off, or run a command (after --).
+    """Suspend, power off or run a command when all is done.
+
+    Once, when the queue is empty. A command comes after --.
 
     Two minutes pass first. A new job, a key pressed in a terminal, another program on the GPU, or
     `off` stops that.

@@ -74,6 +74,8 @@ class Reader(Access):
     ) -> list[JobView]:
         """Jobs by age, optionally only of some states or kinds, of one sweep, or those that ended
         since."""
+        if sweep is not None and not 0 < sweep < 2**63:  # SQLite cannot even be asked
+            return []
         query = select(jobs).order_by(jobs.c.id.desc() if newest_first else jobs.c.id)
         if states is not None:
             query = query.where(jobs.c.state.in_(states))

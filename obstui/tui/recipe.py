@@ -107,8 +107,8 @@ def anothers(text: str) -> tuple[dict[str, str], list[str]] | None:
         return None
     found = {name: one_line(value, limit=200) for name, value in _settings(lines[at]).items()}
     above, _, negative = "\n".join(["", *lines[:at]]).partition(_NEGATIVE.rstrip())
-    prompt, added = _ADDED.subn("", above)
-    negative, more = _ADDED.subn("", negative)
+    prompt, added = _without_added(above)
+    negative, more = _without_added(negative)
     size = found.get("Size", "")
     wide, _, high = size.partition("x")
     asked = {
@@ -133,6 +133,12 @@ def anothers(text: str) -> tuple[dict[str, str], list[str]] | None:
         if name not in (*_TAKEN, *_TELLS_NOTHING) and not name.endswith(("hash", "hashes"))
     ]  # fmt: skip
     return answers, missing
+
+
+def _without_added(text: str) -> tuple[str, int]:
+    """A prompt without the LoRAs named in it, nor the commas that set them apart; how many."""
+    rest, count = _ADDED.subn("", text)
+    return (re.sub(r",(\s*,)+", ",", rest).strip(", \n") if count else text), count
 
 
 def _settings(line: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from obstui.config import Paths
     from obstui.store import JobView, Reader
     from obstui.tui.app import Dashboard
+
+_FONTS = "'Fira Code', 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,13 @@ async def svg(
         await reach(app, pilot, way, job)
         picture = app.export_screenshot(simplify=True)
     # Not every renderer knows the stylesheet's white-space.
-    return picture.replace("<svg ", '<svg xml:space="preserve" ', 1)
+    return _without_downloads(picture).replace("<svg ", '<svg xml:space="preserve" ', 1)
+
+
+def _without_downloads(picture: str) -> str:
+    """Rich's picture with fonts of the computer that shows it alone: its own come from a server."""
+    local = re.sub(r"\s*@font-face *\{[^}]*\}", "", picture)
+    return local.replace("font-family: Fira Code, monospace", f"font-family: {_FONTS}")
 
 
 async def reach(app: Dashboard, pilot: Pilot[None], way: Way, job: int | None) -> None:

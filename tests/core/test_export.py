@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -197,3 +199,23 @@ def test_a_stop_between_two_steps_leaves_nothing(variant: Path, tmp_path: Path) 
         with pytest.raises(Cancelled):
             export(variant, "diffusers", tmp_path / "out", cancelled=at(number))
         assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+
+
+@pytest.mark.parametrize("name", ["/proc/out", "n" * 250])
+def test_where_nothing_can_be_made_is_said(variant: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(
+        BadInput, match=r"(out|n) cannot be written \(.*\): export to another folder"
+    ):
+        export(variant, "diffusers", tmp_path / name)
+
+
+def test_a_full_disk_is_no_fault_of_the_request(
+    variant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(OSError, match="No space left"):
+        export(variant, "diffusers", tmp_path / "out")
+    assert not list(tmp_path.glob(".out*"))

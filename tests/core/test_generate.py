@@ -226,6 +226,9 @@ def test_previews_are_small_pictures(
     assert [event.step for event in shown] == [1, 2, 3, 1, 2, 3]
     with Image.open(shown[0].path) as image:
         assert image.size == (16, 16)
+        preview_of = image.text["parameters"]
+    with Image.open(images(events)[-1].path) as made:
+        assert preview_of == made.text["parameters"]
 
 
 def test_palette_predicts_what_the_decoder_paints(pipes: loading.Pipelines) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import pytest
 
-from obstui.cli import main
+from core.presets import CALIBRATION_STEPS
+from obstui.cli import cli, main
 from obstui.cli.jobs import variant_table
 from obstui.config import Paths
 from obstui.specs import PruneSpec
@@ -187,8 +190,8 @@ def test_pause_resume_cancel_priority_rm(obstui: Run) -> None:
     ("arguments", "code", "words"),
     [
         (("prune", "--model", "nope"), 3, "No model nope: give demo, a hub id"),
-        (("prune", "--sparsity", "1.2"), 2, "sparsity: 1.2 is not between 0 and 0.9"),
-        (("prune", "--sparsity", "95%"), 2, "0.95 is not between"),
+        (("prune", "--sparsity", "1.2"), 2, "sparsity: 1.2 is not above 0 and at most 0.9"),
+        (("prune", "--sparsity", "95%"), 2, "0.95 is not above 0"),
         (("prune", "--prompts", "/no/such"), 2, "Cannot read the prompt file /no/such"),
         (("prune", "--steps", "0"), 2, "steps"),
         (("generate",), 2, "Nothing to paint"),
@@ -196,6 +199,21 @@ def test_pause_resume_cancel_priority_rm(obstui: Run) -> None:
         (("compare",), 2, "--variants"),
         (("compare", "--variants", "7@30"), 3, "7"),
         (("compare", "--variants", "/no/variant"), 3, "No variant /no/variant"),
+        (("generate", "--prompt", "x", "--seeds", ""), 2, "seeds: give whole numbers, for example"),
+        (("prune", "--sparsity", "0"), 2, "0 is not above 0 and at most 0.9 (for example 0.3"),
+        (("models", "export", "1@20"), 2, "'--format'. Choose from: diffusers, pth, dense"),
+        (
+            ("report", "--html", "/nonexist/x.html"),
+            2,
+            "Cannot write /nonexist/x.html (No such file or directory): name a file in a folder",
+        ),
+        (("report", "--html", "/tmp"), 2, "Cannot write /tmp ("),
+        (("models", "export", "1@20", "--format", "pth", "--to", "n" * 300), 2, "name too long"),
+        (
+            ("models", "export", "1@20", "--format", "pth", "--to", "/proc/xx"),
+            2,
+            "/proc/xx cannot be made: ",
+        ),
         (("show", "99"), 3, "no job 99"),
         (("cancel", "99"), 3, "99"),
         (("wait", "99"), 3, "99"),
@@ -218,6 +236,76 @@ def test_wrong_input_is_one_sentence(
     assert len(done.err.strip().splitlines()) == 1
     assert done.out == ""
     assert [job["id"] for job in obstui("ls", "--json").data] == [1]
+
+
+_NUMBERS = (click.types.IntParamType, click.types.FloatParamType)
+_NEEDED = {
+    "generate": ("--prompt", "a fox"),
+    "compare": ("--variants", "1@30"),
+    "bench": ("--variants", "1@30"),
+    "export": ("1@30", "--format", "pth"),
+    "import": ("1@30.pth",),
+    "move": ("1",),
+    "logs": ("1",),
+    "snapshot": ("queue", "--svg", "/dev/null"),
+    "rm": ("--yes",),
+}
+"""What a command cannot do without, by its last word."""
+
+
+def _commands(path: tuple[str, ...], command: click.Command) -> Iterator[Any]:
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        found = command.get_command(context, name)
+        assert found is not None
+        yield from _commands((*path, name), found)
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [pytest.param(path, command, id=" ".join(path)) for path, command in _commands((), cli)],
+)
+def test_a_number_out_of_range_is_one_sentence(
+    obstui: Run, path: tuple[str, ...], command: click.Command
+) -> None:
+    numbers = [p for p in command.params if isinstance(p.type, _NUMBERS)]
+    obstui("prune", "--sparsity", "0.3")
+    for parameter, value in product(numbers, ["0", "-1", "9" * 400, "nan"]):
+        if isinstance(parameter, click.Argument):
+            both = ["1", value] if parameter.name == "number" else [value, "1"]
+            given = ["--", *(both if path == ("priority",) else [value])]
+        else:
+            given = [*_NEEDED.get(path[-1], ()), f"{parameter.opts[0]}={value}"]
+        done = obstui(*path, *given)
+        if done.code:
+            assert done.code in (2, 3)
+            assert done.err.startswith("obstui: ")
+            assert len(done.err.strip().splitlines()) == 1
+
+
+def test_help_has_words_for_everything(obstui: Run) -> None:
+    for path, command in _commands((), cli):
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help, (path, option.name)
+        assert "(default" not in obstui(*path, "--help").out
+    told = " ".join(obstui("prune", "--help").out.split())
+    assert f"Denoising steps [default: {CALIBRATION_STEPS}]" in told
+    assert "(obstui models add) [default: demo]" in told
+    for group in ("models", "plan", "worker"):
+        listed = obstui(group, "--help").out.partition("Commands:")[2]
+        assert "..." not in listed, "no summary is cut short"
+
+
+@pytest.mark.parametrize("value", ["0", "-3"])
+@pytest.mark.parametrize("before", [(), ("plan",)])
+def test_no_prompts_are_refused_alike(obstui: Run, before: tuple[str, ...], value: str) -> None:
+    for command in (("compare", "--variants", "1@30"), ("prune",), ("generate", "--prompt", "x")):
+        done = obstui(*before, *command, "--num-prompts", value)
+        assert (done.code, done.out) == (2, "")
+        assert done.err == f"obstui: --num-prompts {value}: take at least 1.\n"
 
 
 def test_a_folder_that_cannot_be_written(obstui: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,11 +378,23 @@ def test_an_option_without_effect_is_refused(
 
 
 def test_show_tells_what_was_asked(obstui: Run) -> None:
+    def rows(job_id: int) -> dict[str, str]:
+        lines = (line.split(None, 1) for line in obstui("show", str(job_id)).out.splitlines())
+        return {name: words for name, words in lines if name in ("asks", "prompts")}
+
     obstui("prune", "--damping", "0.05", "--packages", "4", "--num-prompts", "7", "--steps", "9")
-    asked = "7 prompts, 9 steps, weights log_decrease, damping 0.05, 4 packages"
-    assert asked in obstui("show", "1").out
+    asked = "steps 9; damping 0.05; packages 4"
+    assert rows(1) == {"asks": asked, "prompts": "7"}
     obstui("prune", "--method", "magnitude")
-    assert "asks" not in obstui("show", "2").out
+    assert rows(2) == {"asks": "method magnitude"}
+    obstui("generate", "--variant", "1@20", "--prompt", "a fox", "--prompt", "a hen", "--seeds",
+           "1,7", "--size", "64", "--scheduler", "euler", "--negative", "fog")  # fmt: skip
+    asked = "size 64; variant 1@20; negative fog; seeds 1, 7; scheduler euler"
+    assert rows(3) == {"asks": asked, "prompts": "2: a fox, ..."}
+    obstui("compare", "--variants", "1@20", "--count", "2")
+    assert rows(4) == {"asks": "variants 1@20; count 2", "prompts": "8"}
+    obstui("bench", "--variants", "1@20", "--repeats", "3")
+    assert rows(5) == {"asks": "variants 1@20; repeats 3"}
 
 
 def test_without_model_a_variants_own_base_is_taken(obstui: Run) -> None:

@@ -120,6 +120,13 @@ def test_what_cannot_be_drawn_is_said(
     assert told.count("\n") == 1
 
 
+def test_a_picture_needs_no_network(busy: tui_store.Scene, tmp_path: Path) -> None:
+    drawn(tmp_path / "picture.svg", "queue")
+    picture = (tmp_path / "picture.svg").read_text(encoding="utf-8")
+    assert "url(http" not in picture.replace('"', "").replace("'", "")
+    assert "Fira Code', 'DejaVu Sans Mono'" in picture
+
+
 def test_an_empty_store_has_nothing_of_a_job_to_draw(
     store: Store,
     tmp_path: Path,

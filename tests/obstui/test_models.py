@@ -246,6 +246,8 @@ def test_ls_tells_where_variants_come_from_and_what_uses_them(night: Night, at_h
     weights = Path(pruned["path"]) / "unet" / WEIGHTS
     assert pruned["size_bytes"] > weights.stat().st_size
     shown = at_home("models", "ls").out
+    assert re.search(r"^MODEL +UNET PARAMS +PIPELINE ON DISK ", shown, re.MULTILINE)
+    assert re.search(r"^VARIANT .* UNET PARAMS +UNET ON DISK ", shown, re.MULTILINE)
     assert re.search(r"^1@30 +demo +30% +magnitude .* prune 1 +2, 6$", shown, re.MULTILINE)
 
 

@@ -35,9 +35,9 @@ def test_percentages_are_shares(said: object) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"kind": "prune", "sparsity": 1.2}, ["sparsity", "1.2", "between 0 and 0.9"]),
-        ({"kind": "prune", "sparsity": "95%"}, ["0.95 is not between 0 and 0.9"]),
-        ({"kind": "prune", "sparsity": 1}, ["1 is not between 0 and 0.9"]),
+        ({"kind": "prune", "sparsity": 1.2}, ["sparsity", "1.2", "above 0 and at most 0.9"]),
+        ({"kind": "prune", "sparsity": "95%"}, ["0.95 is not above 0 and at most 0.9"]),
+        ({"kind": "prune", "sparsity": 1}, ["1 is not above 0 and at most 0.9"]),
         ({"kind": "prune", "sparsity": "a bit"}, ["shares", "0.1,0.2,0.3"]),
         ({"kind": "prune", "sparsity": ""}, ["sparsity"]),
         ({"kind": "prune", "sparsity": float("nan")}, ["sparsity"]),

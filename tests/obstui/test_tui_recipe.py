@@ -103,6 +103,22 @@ def test_what_another_program_tells_is_taken_as_far_as_it_can_be() -> None:
 
 
 @pytest.mark.parametrize(
+    ("prompt", "left"),
+    [
+        ("a cat, <lora:x:1>", "a cat"),
+        ("<lora:x:1>, <lora:y:0.5>, a cat", "a cat"),
+        ("a cat, <lora:x:1>,\n1,000 birds", "a cat, 1,000 birds"),
+        ("a cat <lora:x:1> at night", "a cat at night"),
+        ("a cat, at night,", "a cat, at night,"),
+    ],
+)
+def test_no_comma_is_left_of_a_lora(prompt: str, left: str) -> None:
+    found = recipe.anothers(f"{prompt}\nNegative prompt: {prompt}\nSteps: 9")
+    assert found is not None
+    assert (found[0]["prompts"], found[0]["negative"]) == (left, left)
+
+
+@pytest.mark.parametrize(
     ("said", "scheduler", "missing"),
     [
         ("Sampler: Euler a, Size: 512x512", "euler_a", []),

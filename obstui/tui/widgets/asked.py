@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from obstui.asked import settings
 from obstui.text import one_line
 from obstui.tui import formats
 from obstui.tui.theme import state_style, style
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from obstui.store import AttemptView, JobView
 
 PROMPTS_SHOWN = 12
-_APART = ("kind", "name", "prompts")
 
 
 @in_its_place
@@ -24,44 +24,13 @@ def asked_text(
     job: JobView, attempts: Sequence[AttemptView], notes: Sequence[str], now: float
 ) -> Text:
     """Notes first: they are what the person should read. Then what was set, then the rest."""
-    chosen, usual = _settings(job.spec)
+    chosen, usual = settings(job.spec)
     parts = [_notes(notes)] if notes else []
     parts.append(_block("Set for this job", chosen, "text"))
     parts.append(_prompts(job.spec.get("prompts") or ()))
     parts.append(_block("As usual", usual, "muted"))
     parts.append(_attempts(attempts, now))
     return Text("\n\n").join([part for part in parts if part.plain])
-
-
-def _settings(spec: dict[str, Any]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """What was set, and what was left as it is by default."""
-    from obstui.specs import BadSpec, parse
-
-    try:
-        model = parse(spec)
-    except BadSpec:
-        return [(key, _words(key, value)) for key, value in spec.items() if key not in _APART], []
-    chosen: list[tuple[str, str]] = []
-    usual: list[tuple[str, str]] = []
-    for key, field in type(model).model_fields.items():
-        if key in _APART:
-            continue
-        value = getattr(model, key)
-        entry = (key.replace("_", " "), _words(key, value))
-        same = value == field.get_default(call_default_factory=True)
-        (usual if same else chosen).append(entry)
-    return chosen, usual
-
-
-def _words(key: str, value: Any) -> str:
-    if value is None or value in ("", ()):
-        return "the model's own" if key in ("steps", "guidance", "size") else "–"
-    if key == "sparsity":
-        levels = value if isinstance(value, (tuple, list)) else (value,)
-        return ", ".join(f"{float(level) * 100:g} %" for level in levels)
-    if isinstance(value, (tuple, list)):
-        return one_line(", ".join(str(item) for item in value), limit=500)
-    return one_line(value, limit=500)
 
 
 def _head(words: str) -> Text:
