@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from obstui.measured import (
-    COSTS,
     DENSE,
     METRICS,
-    QUALITIES,
     Measured,
     Metric,
     Reseed,
@@ -180,23 +178,6 @@ def columns(rows: Sequence[Measured]) -> list[Column]:
     return [*_KEPT, *(c for c in _REST if any(c.sort(row) is not None for row in rows))]
 
 
-def axes(rows: Sequence[Measured]) -> tuple[list[Metric], list[Metric]]:
-    """The costs and the qualities that a variant of `rows` has."""
-    variants = [row for row in rows if not row.dense]
-    costs, qualities = (
-        [metric for metric in group if any(metric.of(row) is not None for row in variants)]
-        for group in (COSTS, QUALITIES)
-    )
-    return costs, sorted(qualities, key=_QUALITY_ORDER.index)
-
-
-# What a person wants to see first where it was measured.
-_QUALITY_ORDER = [
-    _METRICS[key]
-    for key in ("psnr", "ssim", "clip", "attributes", "latent_distance", "noise_error")
-]
-
-
 def ordered(rows: Sequence[Measured], by: str | None, *, reverse: bool) -> list[Measured]:
     """By base, dense first; within a base by a column, or as they came."""
     found: list[Measured] = []
@@ -295,7 +276,9 @@ def facts(row: Measured, *, on_front: bool, reseed: Reseed | None) -> Text:
         several = "s" if len(row.measured_by) > 1 else ""
         line.append(f"  measured by job{several} {jobs}", style("muted"))
     if row.apart:
-        line.append("  * under other settings than the others: not comparable", style("warn"))
+        line.append("  * under other conditions than the others: not comparable", style("warn"))
+    if row.unsure:
+        line.append("  ~ its times scatter into the dense model's", style("warn"))
     if row.held_out_error is not None:
         line.append(f"  held-out error {row.held_out_error:.4f}", style("muted"))
     return line

@@ -85,7 +85,7 @@ def test_another_seed_is_the_scale(scene: tui_store.Scene) -> None:
     tags = Tags(rendered(scene))
     assert len(levels(tags)) == 4, "latent distance, PSNR, SSIM, and one by time"
     words = " ".join(" ".join(tags.words).split())
-    assert "latent distance 1.4e+00 , PSNR (dB) 11.3 , SSIM 0.310 (mean of 4 pairs)" in words
+    assert "PSNR (dB) 11.3 , SSIM 0.310 , latent distance 1.4e+00 (mean of 4 pairs)" in words
 
 
 def levels(tags: Tags, *, upright: bool = False) -> list[dict[str, str | None]]:
@@ -134,6 +134,38 @@ def test_a_bench_tells_its_device_and_precision(scene: tui_store.Scene) -> None:
         "1 prompt with 1 seed, 30 steps"
     )
     assert f"{job.device} (a card)" in conditions(gone, {str(job.device): "a card"})
+
+
+def test_what_is_not_usual_is_told(scene: tui_store.Scene) -> None:
+    with Reader.open(scene.paths) as reader:
+        prune, compare = (
+            next(job for job in reader.jobs() if job.kind == kind) for kind in ("prune", "compare")
+        )
+    own = {**prune.spec, "steps": 10, "damping": 0.05, "prompts": ["a", "b"], "seed": 3}
+    assert conditions(replace(prune, spec=own, finished_at=None, device=None), {}) == (
+        "calibrated on 2 own prompts, noise error on 8 others, damping 0.05, steps 10, seed 3"
+    )
+    own = {**compare.spec, "negative": "blurry, <b>\x1b[0m", "seed": 7}
+    told = conditions(replace(compare, spec=own), {})
+    assert "negative prompt “blurry, <b>”, seeds from 7, on" in told
+
+
+def test_the_mark_goes_by_what_the_dashboard_shows_first(tmp_path: Path) -> None:
+    """Not by the noise error of the prune's own check, where comparisons have more to say."""
+    scene = tui_store.Scene(tmp_path / "home")
+    made = [{"id": f"1@{level}", "sparsity": level / 100, "path": "/x", "method": "obs",
+             "params": 100 - level, "noise_error": noise}
+            for level, noise in ((20, 0.1), (25, 0.2))]  # fmt: skip
+    tui_models.measured(scene, "prune", {"variants": made})
+    models = [{"model": f"1@{level}", "sparsity": level / 100, "params": 100 - level, "psnr": psnr}
+              for level, psnr in ((20, 41.0), (25, 42.0))]  # fmt: skip
+    tui_models.measured(scene, "compare", {"models": models}, variants=["1@20", "1@25"])
+    scene.close()
+    tags = Tags(rendered(scene))
+    words = " ".join(" ".join(tags.words).split())
+    assert "1@25 ■" in words
+    assert "1@20 ■" not in words
+    assert "as few parameters and as good a figure for PSNR (dB)" in words
 
 
 def test_the_page_loads_nothing_and_runs_nothing(scene: tui_store.Scene) -> None:
