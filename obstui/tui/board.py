@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -147,6 +147,8 @@ _KEPT = (
     Column(Head("front", "", 1), lambda row: "", lambda row: None),
     Column(Head("model", "model", 13, right=False), _name, lambda row: row.model),
 )
+_METHOD = Column(Head("method", "method", 9, right=False),
+                 lambda row: "–" if row.dense else row.method, lambda row: row.method)  # fmt: skip
 _REST = (
     Column(Head("sparsity", "sparsity", 8),
            lambda row: "–" if row.dense else f"{row.sparsity * 100:g} %",
@@ -154,15 +156,14 @@ _REST = (
     Column(Head("settings", "settings", 26, right=False), lambda row: row.settings,
            lambda row: row.settings or None),
     _figure(_METRICS["params"], "params", 7),
-    _figure(_METRICS["psnr"], "PSNR", 5),
-    _figure(_METRICS["ssim"], "SSIM", 5),
-    _figure(_METRICS["step_ms"], "step ms", 8),
-    _figure(_METRICS["image_s"], "image s", 7),
-    Column(Head("method", "method", 9, right=False),
-           lambda row: "–" if row.dense else row.method, lambda row: row.method),
-    _figure(_METRICS["noise_error"], "noise", 7),
-    _figure(_METRICS["latent_distance"], "latent", 7),
-    _figure(_METRICS["clip"], "CLIP", 5),
+    _figure(_METRICS["psnr"], "PSNR", 6),
+    _figure(_METRICS["ssim"], "SSIM", 6),
+    _figure(_METRICS["step_ms"], "step ms", 9),
+    _figure(_METRICS["image_s"], "image s", 8),
+    _METHOD,
+    _figure(_METRICS["noise_error"], "noise", 8),
+    _figure(_METRICS["latent_distance"], "latent", 8),
+    _figure(_METRICS["clip"], "CLIP", 6),
     _figure(_METRICS["attributes"], "attr %", 6),
     Column(Head("removed", "removed", 7), _removed, lambda row: row.removed),
     _figure(_METRICS["size_bytes"], "size", 8),
@@ -174,8 +175,18 @@ KEPT = len(_KEPT)
 
 
 def columns(rows: Sequence[Measured]) -> list[Column]:
-    """The columns with something to say about these rows."""
-    return [*_KEPT, *(c for c in _REST if any(c.sort(row) is not None for row in rows))]
+    """The columns with something to say about these rows; the method first where it tells them
+    apart, and the settings as wide as they are."""
+    several = len({row.method for row in rows if not row.dense}) > 1
+    order = [_METHOD, *(c for c in _REST if c is not _METHOD)] if several else _REST
+    told = [c for c in order if any(c.sort(row) is not None for row in rows)]
+    return [*_KEPT, *(_fitted(c, rows) if c.head.key == "settings" else c for c in told)]
+
+
+def _fitted(column: Column, rows: Sequence[Measured]) -> Column:
+    longest = max(len(column.words(row)) for row in rows)
+    width = max(len(column.head.label) + 2, min(column.head.width, longest))
+    return replace(column, head=replace(column.head, width=width))
 
 
 def ordered(rows: Sequence[Measured], by: str | None, *, reverse: bool) -> list[Measured]:

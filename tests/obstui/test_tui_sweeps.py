@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from obstui.config import Paths
+from obstui.measured import METRICS, Measured
 from obstui.store import Reader
 from obstui.tui import board
 from obstui.tui.screens.ab import ABScreen
@@ -90,6 +91,35 @@ async def test_columns_that_do_not_fit_are_moved_to_whole(scene: tui_store.Scene
             await press(app, pilot, "l")
         assert {"PSNR", "SSIM", "step ms", "image s", "latent", "attr %", "size"} <= set(seen)
         assert "CLIP" not in seen, "nobody measured it"
+
+
+async def test_what_tells_the_variants_apart_comes_first(paths: Paths) -> None:
+    """At 80 columns too: the method where there are several, and no column wider than it needs."""
+    scene = tui_store.Scene(paths.home)
+    for method, prompts in (("obs", 8), ("obs", 48), ("magnitude", None)):
+        job = scene.queue("prune", sparsity=(0.3,), method=method,
+                          **({"num_prompts": prompts} if prompts else {}))  # fmt: skip
+        made = {"id": f"{job.id}@30", "sparsity": 0.3, "path": "/x", "method": method, "params": 7}
+        scene.finish(scene.start(), "succeeded", result={"variants": [made]})
+    scene.close()
+    async with opened(paths, size=(80, 24)) as (app, pilot):
+        await press(app, pilot, "3")
+        table = app.screen.query_one(Sheet)
+        heads = [str(column.label).strip() for column in table.ordered_columns]
+        assert heads[:5] == ["", "model", "method", "sparsity", "settings"]
+        told = {row[1]: (row[2], row[4]) for row in lines(app.screen)}
+        assert told == {"1@30": ("obs", "prompts 8"), "2@30": ("obs", "prompts 48"),
+                        "3@30": ("magnitude", "")}  # fmt: skip
+        assert table.ordered_columns[4].width == len("prompts 48")
+
+
+def test_a_starred_figure_fits_its_column() -> None:
+    row = Measured("demo", "1@30", "obs", 0.3, 7, psnr=100.0, ssim=0.9943, noise_error=1e-5,
+                   latent_distance=1.2e-3, clip=31.25, attributes=1.0, step_ms=1234.5,
+                   image_s=1234.56, apart=frozenset(m.key for m in METRICS),
+                   unsure=frozenset({"step_ms", "image_s"}))  # fmt: skip
+    for column in board.columns([row]):
+        assert len(column.words(row)) <= column.head.width, column.head.label
 
 
 async def test_sorting_keeps_the_bases_apart(scene: tui_store.Scene) -> None:
