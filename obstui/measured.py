@@ -9,12 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from obstui.painted import made_with
 from obstui.spread import unsure
 from obstui.text import one_line
 
@@ -94,7 +94,8 @@ class Reseed:
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A figure of `Measured`. `better` is +1 where more is better, -1 where less is. `words` are
-    its digits without the unit, which the label has. `log`: it spans powers of ten."""
+    its digits without the unit, which the label has. `log`: it spans powers of ten. `most`: none is
+    more, in the label's unit."""
 
     key: str
     label: str
@@ -102,6 +103,7 @@ class Metric:
     words: Callable[[float], str]
     scale: float = 1.0
     log: bool = False
+    most: float = math.inf
 
     def among(self, rows: Iterable[Measured]) -> list[Measured]:
         """Those of `rows` whose figures can be held against each other."""
@@ -141,9 +143,9 @@ COSTS = (
 )
 QUALITIES = (
     Metric("psnr", "PSNR (dB)", 1, _digits(".1f")),
-    Metric("ssim", "SSIM", 1, _digits(".3f")),
+    Metric("ssim", "SSIM", 1, _digits(".3f"), most=1.0),
     Metric("clip", "CLIP score", 1, _digits(".2f")),
-    Metric("attributes", "attributes (%)", 1, _digits(".1f"), scale=0.01),
+    Metric("attributes", "attributes (%)", 1, _digits(".1f"), scale=0.01, most=100.0),
     Metric("latent_distance", "latent distance", -1, _distance, log=True),
     Metric("noise_error", "noise error", -1, _distance, log=True),
 )
@@ -284,12 +286,16 @@ def _base(job: JobView) -> str:
 
 def _conditions(job: JobView) -> str:
     """Under which a comparison painted: equal ones can be held against each other."""
+    from obstui.painted import made_with
+
     told = {k: v for k, v in job.spec.items() if k not in ("name", "variants")}
     return json.dumps({**told, **asdict(made_with(job))})
 
 
 def _check(job: JobView) -> str:
     """Under which a prune measured on held-out prompts; seeds only draw other noise."""
+    from obstui.painted import made_with
+
     made = made_with(job)
     return json.dumps([job.spec.get("held_out"), made.steps, made.guidance, made.size])
 

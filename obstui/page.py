@@ -164,7 +164,8 @@ def _chart(
     # What the dense model costs; how far it is from itself would be no place in the chart.
     dense = next((x for row in rows if row.dense and (x := cost.of(row)) is not None), None)
     limit = None if dense is None else Level(dense, "dense")
-    return scatter(dots, cost.label, f"{quality.label} · {arrow}", level, limit)
+    label = f"{quality.label} · {arrow}"
+    return scatter(dots, cost.label, label, level, limit, most=quality.most)
 
 
 def _group(row: Measured) -> int:

@@ -101,8 +101,8 @@ generate_options = _with(
 )
 compare_options = _with(
     click.option("--count", type=int, default=1, show_default=True,
-                 help="Seeds per prompt, from --seed on and no two prompts the same: with 2, seeds 0 "
-                 "and 1 for the first, 2 and 3 for the second."),
+                 help="Seeds per prompt, from --seed on and no two prompts the same: with 2, "
+                 "seeds 0 and 1 for the first, 2 and 3 for the second."),
     click.option("--negative", default="", help="What to avoid."),
     click.option("--num-prompts", type=int, help="How many of them [default: 8]."),
     click.option("--prompts", type=_prompt_file, help=f"Prompts: {_layouts}"),

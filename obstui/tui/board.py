@@ -263,7 +263,7 @@ def levels(rows: Sequence[Measured], y: Metric, known: Mapping[str, Reseed]) -> 
 
 
 def axis(metric: Metric) -> Axis:
-    return Axis(metric.label, metric.log)
+    return Axis(metric.label, metric.log, metric.most)
 
 
 def facts(row: Measured, *, on_front: bool, reseed: Reseed | None) -> Text:

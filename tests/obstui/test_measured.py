@@ -108,6 +108,7 @@ def test_only_what_was_compared_alike_is_held_against_each_other(scene: tui_stor
     best = front(list(found.values()), METRIC["params"], METRIC["psnr"])
     assert best == {("demo", f"{prune}@10"), ("demo", f"{prune}@30")}
     assert METRIC["psnr"].text(found[f"{prune}@50"]) == "80.0*"
+    assert found[f"{prune}@30"].measured_by == (2, 4), "in their order, whichever counts"
     assert METRIC["params"].text(found[f"{prune}@50"]) == "4.2"
     assert "\\*" in as_markdown([found[f"{prune}@50"]])
 

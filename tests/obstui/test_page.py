@@ -278,6 +278,36 @@ def test_an_axis_over_decades_is_logarithmic() -> None:
     assert found.place(1e-3) == pytest.approx((-3 + 5) / 4)
 
 
+def test_no_axis_runs_past_what_can_be() -> None:
+    assert axis([97.2, 100.0], most=100.0).high == 100.0
+    assert axis([97.2, 100.0], most=100.0).marks[-1] == 100.0
+    assert axis([97.2, 100.0]).high > 100.0
+    dots = [Dot(1, 97.2, "a", 0, True), Dot(2, 100, "b", 0, False)]
+    assert ">100<" in str(scatter(dots, "x", "y", most=100.0))
+    assert ">101<" not in str(scatter(dots, "x", "y", most=100.0))
+
+
+@given(st.lists(st.tuples(st.floats(0, 9), st.floats(0, 9)), min_size=1, max_size=9))
+def test_every_dot_has_its_name(places: list[tuple[float, float]]) -> None:
+    dots = [Dot(x, y, f"{n}@30", 0, False) for n, (x, y) in enumerate(places)]
+    chart = str(scatter(dots, "x", "y"))
+    named = re.findall(r'class="name" x="[^"]*" y="[^"]*" text-anchor="\w+">([^<]*)<', chart)
+    assert sorted(named) == sorted(dot.name for dot in dots)
+
+
+def test_names_avoid_each_other_while_there_is_room() -> None:
+    taken: list[charts.Box] = []
+    for n in range(6):
+        assert charts._name(Dot(0, 0, f"{n}@30", 0, False), 200, 150, taken)
+    assert not any(charts._meet(one, other) for n, one in enumerate(taken) for other in taken[:n])
+
+
+def test_a_table_that_goes_on_shows_it(scene: tui_store.Scene) -> None:
+    [rule] = re.findall(r"\.wide \{[^}]*\}", rendered(scene))
+    assert "local" in rule
+    assert "scroll" in rule
+
+
 def test_a_chart_joins_the_best_only() -> None:
     dots = [Dot(1, 1, "a", 0, True), Dot(2, 3, "b", 1, False), Dot(3, 2, "<c>", 0, True)]
     chart = str(scatter(dots, "x", "y"))

@@ -332,6 +332,16 @@ def test_ticks_are_round(values: tuple[float, ...], log: bool, words: list[str])
     assert all(0 <= found.share(value) <= 1 for value, _ in found.ticks)
 
 
+def test_a_scale_ends_at_the_most_there_can_be() -> None:
+    found = scale([100.0], log=False, ticks=5, most=100.0)
+    assert found.ticks[-1] == (100.0, "100")
+    assert found.share(100.0) == 1.0
+    [y] = {board.axis(m).most for m in METRICS if m.key == "attributes"}
+    assert y == 100.0
+    points = [Point(1, 100, "a", "b", FRONT), Point(2, 100, "b", "b", OTHER)]
+    assert "102" not in "".join(text_of(draw(60, 16, Axis("x"), Axis("y", most=y), points)))
+
+
 @pytest.mark.parametrize("size", [(0, 0), (5, 3), (24, 5), (300, 80)])
 def test_any_size_can_be_drawn(size: tuple[int, int]) -> None:
     points = [Point(1, 1, "a" * 80, "b", FRONT, chosen=True), Point(1, 1, "b", "b", OTHER)]
