@@ -176,7 +176,9 @@ def _level(level: Level, y: float, taken: list[Box]) -> str:
         for shift in (-3, 13)
     ]
     line = f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-    return line + _named(level, boxes, taken)
+    named = _named(level, boxes, taken)
+    taken.append((LEFT, y - 1, WIDTH - RIGHT, y + 1))
+    return line + named
 
 
 def _limit(limit: Level, x: float, taken: list[Box]) -> str:

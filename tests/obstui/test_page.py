@@ -302,6 +302,14 @@ def test_names_avoid_each_other_while_there_is_room() -> None:
     assert not any(charts._meet(one, other) for n, one in enumerate(taken) for other in taken[:n])
 
 
+def test_a_name_does_not_lie_on_a_level() -> None:
+    dots = [Dot(1, 5, "a", 0, True), Dot(2, 9, "b", 0, False)]
+    chart = str(scatter(dots, "x", "y", level=Level(5, "dense")))
+    [line] = levels(Tags(chart))
+    [(y, _)] = re.findall(r'class="name" x="[^"]*" y="([^"]*)" text-anchor="\w+">(a)<', chart)
+    assert abs(float(y) - 3.5 - float(line["y1"] or 0)) > 6
+
+
 def test_a_table_that_goes_on_shows_it(scene: tui_store.Scene) -> None:
     [rule] = re.findall(r"\.wide \{[^}]*\}", rendered(scene))
     assert "local" in rule
