@@ -26,10 +26,8 @@ from core.generate import check_counts, paint, resolve
 from core.loading import Pipelines, held_out_prompts, variant_key
 from core.manifest import read_manifest
 from core.pictures import Picture, Shot
-from core.presets import defaults
+from core.presets import RESEEDED, defaults
 
-# Pictures that the dense model makes once more, from other seeds.
-_RESEEDED = 4
 PSNR_CAP = 100.0  # dB given to an identical image in a mean, where infinity would drown the rest
 _WINDOW, _SIGMA = 11, 1.5  # pixels, of SSIM's Gaussian
 _C1, _C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2  # SSIM's constants for 8 bit
@@ -77,7 +75,7 @@ def run(
     check_counts(steps=steps)
     models: list[tuple[str, str | None]] = [("dense", None), *settings.variants]
     folders = _folders([*(name for name, _ in models), "reseed"], out)
-    others = [replace(shot, seed=shot.seed + len(shots)) for shot in shots[:_RESEEDED]]
+    others = [replace(shot, seed=shot.seed + len(shots)) for shot in shots[:RESEEDED]]
     for _, folder in settings.variants:
         variant_key(folder)  # a variant that cannot be read is refused before hours of painting
     ahead = [(f"generate {name}", steps * len(shots)) for name, _ in models]

@@ -6,11 +6,12 @@ Each export carries a model card with the manifest's figures and the lines that 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from core.checkpoint import load_unet
 from core.demo import MODEL_DIR
 from core.errors import BadInput, Cancelled
 from core.manifest import UNKNOWN
+from core.presets import defaults
 from core.surgery import scatter
 from core.targets import find_targets
 
@@ -32,6 +34,8 @@ PICKLE = "unet_pruned.pth"
 CARD = "README.md"
 PICTURES = "pictures"
 _SIDE = 384  # pixels: a card is looked at, not measured
+_SDXL_BASE = "/stable-diffusion-xl-base-1.0"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LICENCE = re.compile(r"---\n(?:(?!---).*\n)*?license: *[\"']?([\w.+-]+)")
 
 
@@ -45,12 +49,22 @@ class Pair:
     pruned: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a comparison found of the variant, for its card: pictures, figures by their names, and
+    under which conditions."""
+
+    pairs: tuple[Pair, ...] = ()
+    figures: Mapping[str, str] = field(default_factory=dict)
+    conditions: str = ""
+
+
 def export(
     variant: Path,
     form: Format,
     out: Path,
     base: str | None = None,
-    pairs: Sequence[Pair] = (),
+    compared: Compared | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Write `variant` in the form `form` as the new folder `out`, whole or not at all, and return
@@ -58,9 +72,10 @@ def export(
 
     `diffusers` is a copy, `pth` the whole pickled module in unet_pruned.pth, `dense` a stock UNet
     whose removed units are zeros: the same output, no gain. `base` names the model that the card
-    has people load it into; None: what the variant was cut from. The card shows those `pairs` whose
-    pictures can be read. Raises BadInput when the variant is damaged, or `out` exists or cannot be
-    written; Cancelled, nothing written, at the first step after `cancelled()`.
+    has people load it into; None: what the variant was cut from. The card tells what was
+    `compared` and shows those pictures that can be read. Raises BadInput when the variant is
+    damaged, or `out` exists or cannot be written; Cancelled, nothing written, at the first step
+    after `cancelled()`.
     """
 
     def go_on() -> None:
@@ -78,7 +93,8 @@ def export(
         go_on()
         _write(variant, manifest, form, partial, base)
         go_on()
-        _show(pairs, partial)
+        if compared is not None:
+            _show(compared, partial)
         for file in partial.rglob("*"):
             go_on()
             manifests.sync(file)
@@ -110,10 +126,10 @@ def _write(
     (partial / CARD).write_text(_card(manifest, form, base), encoding="utf-8")
 
 
-def _show(pairs: Sequence[Pair], folder: Path) -> None:
-    """Add the pictures to the card, dense and pruned side by side in one file each."""
+def _show(compared: Compared, folder: Path) -> None:
+    """Add the comparison to the card, dense and pruned pictures side by side in one file each."""
     lines: list[str] = []
-    for pair in pairs:
+    for pair in compared.pairs:
         try:
             with Image.open(pair.dense) as dense, Image.open(pair.pruned) as pruned:
                 both = [dense.convert("RGB"), pruned.convert("RGB")]
@@ -128,12 +144,26 @@ def _show(pairs: Sequence[Pair], folder: Path) -> None:
         name = f"{PICTURES}/{len(lines) + 1}.jpg"
         (folder / PICTURES).mkdir(exist_ok=True)
         sheet.save(folder / name, quality=90)
-        prompt = re.sub(r"([\\`*_\[\]<>#|!&])", r"\\\1", " ".join(pair.prompt.split())[:200])
+        prompt = _plain(pair.prompt)
         lines.append(f"![{prompt}]({name})\n\n{prompt}, seed {pair.seed}\n")
-    if lines:
-        head = "\n## Dense (left) and pruned (right), from the same noise\n\n"
-        with (folder / CARD).open("a", encoding="utf-8") as card:
-            card.write(head + "\n".join(lines))
+    with (folder / CARD).open("a", encoding="utf-8") as card:
+        if compared.figures:
+            card.write("\n## Against the dense model, from the same noise\n\n")
+            card.write(_table(compared.figures) + "\n")
+        if compared.conditions:
+            card.write(f"\nMeasured with {_plain(compared.conditions)}.\n")
+        if lines:
+            card.write("\n## Dense (left) and pruned (right)\n\n" + "\n".join(lines))
+
+
+def _plain(text: str) -> str:
+    """Words of others on one line, which Markdown takes for nothing but words."""
+    return re.sub(r"([\\`*_\[\]<>#|!&])", r"\\\1", " ".join(text.split())[:300])
+
+
+def _table(rows: Mapping[str, object]) -> str:
+    lines = (f"| {name} | {value} |" for name, value in rows.items())
+    return "\n".join(["| | |", "|---|---|", *lines])
 
 
 def _write_dense(variant: Path, manifest: Mapping[str, Any], folder: Path) -> None:
@@ -171,7 +201,6 @@ def _card(manifest: Mapping[str, Any], form: Format, base: str | None) -> str:
     for name in ("damping", "packages", "allocate", "budget", "dtype"):
         if manifest.get(name) is not None:
             rows[name] = manifest[name]
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     notes = {
         "diffusers": "Stock `from_pretrained` cannot read the smaller shapes; obstui loads them.",
         "pth": "A pickle: loading it runs code, so load it only from a source you trust.",
@@ -184,16 +213,36 @@ def _card(manifest: Mapping[str, Any], form: Format, base: str | None) -> str:
         else "Nobody has said which model it was cut from: put it into the pipeline of that one.\n"
     )
     return (
-        f"# {base if known else 'An SDXL UNet'}, structurally pruned by "
+        f"{_header(manifest, base)}# {base if known else 'An SDXL UNet'}, structurally pruned by "
         f"{manifest['sparsity']:.0%}\n\n"
-        f"| | |\n|---|---|\n{table}\n\n"
+        f"{_table(rows)}\n\n"
         f"The licence of the base model applies to these weights{_licence(manifest, base)}.\n\n"
         f"{notes[form]} {use}"
     )
 
 
+def _header(manifest: Mapping[str, Any], base: str) -> str:
+    """What model hubs read of a card; a base that is on no hub cannot be named there."""
+    licence = _known_licence(manifest, base)
+    hub = _HUB_ID.fullmatch(base) and not Path(base).exists()
+    lines = (
+        "library_name: diffusers",
+        "pipeline_tag: text-to-image",
+        f"base_model: {json.dumps(base)}" if hub else "",
+        f"license: {json.dumps(licence)}" if licence else "",
+        "tags: [stable-diffusion-xl, pruning, obs-diff]",
+    )
+    return "\n".join(["---", *filter(None, lines), "---", "", ""])
+
+
 def _licence(manifest: Mapping[str, Any], base: str) -> str:
-    """The end of the card's sentence: what the base's own card says, where the base is a folder."""
+    """The end of the card's sentence."""
+    found = _known_licence(manifest, base)
+    return f": {found}" if found else "; SDXL 1.0's is openrail++"
+
+
+def _known_licence(manifest: Mapping[str, Any], base: str) -> str | None:
+    """What the base's own card says, where the base is a folder."""
     for name in (str(manifest["base"]), base):
         folder = MODEL_DIR if name == "demo" else Path(name)
         try:
@@ -201,15 +250,24 @@ def _licence(manifest: Mapping[str, Any], base: str) -> str:
         except (OSError, ValueError):
             continue
         if found:
-            return f": {found[1]}"
-    return "; SDXL 1.0's is openrail++"
+            return found[1]
+    return "openrail++" if base.endswith(_SDXL_BASE) else None
 
 
 def _snippet(base: str, form: Format) -> str:
+    """Lines that load the variant and paint one picture with it."""
+    usual = defaults(base)
+    prompt = "a large red circle in the center of a purple background"
+    if base != "demo":
+        prompt = "a lighthouse at dawn, photograph"
+    paint = (
+        f"image = pipe({prompt!r}, num_inference_steps={usual.steps}, "
+        f"guidance_scale={usual.guidance:g}).images[0]\nimage.save('picture.png')\n"
+    )
     if form == "diffusers":
         return (
             "from pathlib import Path\n\nfrom core.loading import load_variant_pipeline\n\n"
-            f'pipe = load_variant_pipeline({base!r}, Path("."))\n'
+            f'pipe = load_variant_pipeline({base!r}, Path("."))\n{paint}'
         )
     if base == "demo" or base.startswith("modelscope:") or base.endswith(".safetensors"):
         head = ["from core.loading import load_pipeline"]
@@ -224,4 +282,4 @@ def _snippet(base: str, form: Format) -> str:
         head = ["from diffusers import UNet2DConditionModel", *head]
         unet = 'UNet2DConditionModel.from_pretrained(".", subfolder="unet")'
     move = "pipe.unet = pipe.unet.to(pipe.device, pipe.dtype)"
-    return "\n".join([*head, "", load, f"pipe.unet = {unet}", move, ""])
+    return "\n".join([*head, "", load, f"pipe.unet = {unet}", move, paint])

@@ -8,6 +8,8 @@ from core import demo
 
 CALIBRATION_STEPS = 25
 """Denoising steps of a calibration: OBS-Diff's (arXiv 2510.06751, Sec. 4)."""
+RESEEDED = 4
+"""Pictures that a comparison's dense model makes once more from other seeds, for scale."""
 
 
 @dataclass(frozen=True)

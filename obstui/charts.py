@@ -53,8 +53,9 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
 
-def axis(values: Sequence[float], marks: int = 5) -> Axis:
-    """An axis that holds all values, with about as many round marks as asked for."""
+def axis(values: Sequence[float], marks: int = 5, most: float = math.inf) -> Axis:
+    """An axis that holds all values, with about as many round marks as asked for; none above the
+    most that a value can be."""
     low, high = min(values), max(values)
     if low > 0 and high / low >= LOG_FROM:
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
@@ -67,8 +68,8 @@ def axis(values: Sequence[float], marks: int = 5) -> Axis:
     unit = 10.0 ** math.floor(math.log10(rough))
     step_size = next(unit * n for n in (1, 2, 5, 10) if unit * n >= rough)
     low = math.floor((low - span * 0.06) / step_size) * step_size
-    high = math.ceil((high + span * 0.06) / step_size) * step_size
-    count = round((high - low) / step_size)
+    high = max(high, min(most, math.ceil((high + span * 0.06) / step_size) * step_size))
+    count = math.floor((high - low) / step_size + 1e-9)
     return Axis(low, high, False, tuple(low + step_size * n for n in range(count + 1)))
 
 
@@ -78,14 +79,16 @@ def scatter(
     y_label: str,
     level: Level | None = None,
     limit: Level | None = None,
+    most: float = math.inf,
 ) -> Markup:
     """The chart as an `<svg>` element, coloured by the classes of the page, with a `level` among
-    the heights and a `limit` among the places from left to right. Raises ValueError without dots.
+    the heights and a `limit` among the places from left to right; no height is above `most`.
+    Raises ValueError without dots.
     """
     if not dots:
         raise ValueError("a chart needs a dot")
     across = axis([dot.x for dot in dots] + ([limit.value] if limit else []))
-    up = axis([dot.y for dot in dots] + ([level.value] if level else []))
+    up = axis([dot.y for dot in dots] + ([level.value] if level else []), most=most)
 
     def at(x: float, y: float) -> tuple[float, float]:
         return (
@@ -173,7 +176,9 @@ def _level(level: Level, y: float, taken: list[Box]) -> str:
         for shift in (-3, 13)
     ]
     line = f'<line class="level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-    return line + _named(level, boxes, taken)
+    named = _named(level, boxes, taken)
+    taken.append((LEFT, y - 1, WIDTH - RIGHT, y + 1))
+    return line + named
 
 
 def _limit(limit: Level, x: float, taken: list[Box]) -> str:
@@ -202,25 +207,30 @@ def _named(level: Level, boxes: Sequence[Box], taken: list[Box]) -> str:
 
 
 def _name(dot: Dot, x: float, y: float, taken: list[Box]) -> str:
-    """The dot's name beside, above or below it, or nothing where all is taken."""
+    """The dot's name as near to it as nothing is hidden; where all is taken, where it hides the
+    least: a dot without a name tells nothing."""
     width = _width(dot.name)
-    for anchor, at, left, middle in (
-        ("start", x + 8, x + 8, y),
-        ("end", x - 8, x - 8 - width, y),
-        ("middle", x, x - width / 2, y - 12),
-        ("middle", x, x - width / 2, y + 13),
-    ):
+    spots = [("start", x + 8, y), ("end", x - 8, y)]
+    for away in (12, 24, 36, 48):
+        spots += [
+            (anchor, x + shift, y + side * away)
+            for side in (-1, 1)
+            for anchor, shift in (("middle", 0), ("start", 4), ("end", -4))
+        ]
+    boxes: list[tuple[int, Box, str, float]] = []
+    for anchor, at, middle in spots:
+        left = at - {"start": 0, "middle": width / 2, "end": width}[anchor]
         box = (left, middle - 6, left + width, middle + 6)
-        inside = left >= LEFT and box[2] <= WIDTH - RIGHT
-        inside = inside and box[1] >= TOP and box[3] <= HEIGHT - BOTTOM
-        if inside and not any(_meet(box, other) for other in taken):
-            taken.append(box)
-            words = escape(dot.name)
-            return (
-                f'<text class="name" x="{at:.1f}" y="{middle + 3.5:.1f}" text-anchor="{anchor}">'
-                f"{words}</text>"
-            )
-    return ""
+        if left >= LEFT and box[2] <= WIDTH - RIGHT and box[1] >= TOP and box[3] <= HEIGHT - BOTTOM:
+            boxes.append((sum(_meet(box, other) for other in taken), box, anchor, at))
+    if not boxes:
+        return ""
+    _, box, anchor, at = min(boxes, key=lambda each: each[0])
+    taken.append(box)
+    return (
+        f'<text class="name" x="{at:.1f}" y="{box[1] + 9.5:.1f}" text-anchor="{anchor}">'
+        f"{escape(dot.name)}</text>"
+    )
 
 
 def _width(name: str) -> float:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from obstui import picture_files
+from obstui.measured import SETTINGS, plain
 from obstui.painted import made_with
+from obstui.specs import PruneSpec
 from obstui.store.views import JobView
 from obstui.text import one_line
 
@@ -22,7 +24,7 @@ def conditions(job: JobView, devices: Mapping[str, str]) -> str:
     elif job.kind == "bench":
         parts = [_timed(job.spec), *_settings(job, next(iter(result.get("latency") or ()), {}))]
     else:
-        parts = [_pictures(result), *_settings(job, {"size": _side(result)})]
+        parts = [_pictures(job.spec, result), *_settings(job, {"size": _side(result)})]
     where = _device(job, result, devices)
     day = time.strftime("%d %B %Y", time.localtime(job.finished_at)) if job.finished_at else ""
     return ", ".join(filter(None, [*parts, where and f"on {where}", day]))
@@ -33,10 +35,21 @@ def _calibrated(spec: Mapping[str, Any]) -> list[str]:
     if spec.get("method") != "obs":
         return ["no calibration"]
     prompts = len(spec.get("prompts") or ()) or spec.get("num_prompts") or 0
+    usual = {key: PruneSpec.model_fields[key].default for key in SETTINGS if key != "num_prompts"}
     return [
-        f"calibrated on {_count(int(prompts), 'prompt')}",
+        f"calibrated on {_count(int(prompts), f'{_own(spec)}prompt')}",
         f"noise error on {spec['held_out']} others" if spec.get("held_out") else "",
+        *(
+            f"{SETTINGS[key]} {plain(spec[key])}"
+            for key, default in usual.items()
+            if spec.get(key, default) != default
+        ),
     ]
+
+
+def _own(spec: Mapping[str, Any]) -> str:
+    """Before "prompts": whether they are others than the built-in ones."""
+    return "own " if spec.get("prompts") else ""
 
 
 def _timed(spec: Mapping[str, Any]) -> str:
@@ -46,14 +59,14 @@ def _timed(spec: Mapping[str, Any]) -> str:
     )
 
 
-def _pictures(result: Mapping[str, Any]) -> str:
+def _pictures(spec: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """Prompts and seeds as they were painted: built-in ones are not in the spec."""
     shots = {(image.get("prompt"), image.get("seed")) for image in result.get("images") or ()}
     prompts = len({prompt for prompt, _ in shots})
     if not prompts:
         return ""
     each = _count(len(shots) // prompts, "seed")
-    return f"{_count(prompts, 'prompt')} with {each}{' each' if prompts > 1 else ''}"
+    return f"{_count(prompts, f'{_own(spec)}prompt')} with {each}{' each' if prompts > 1 else ''}"
 
 
 def _settings(job: JobView, found: Mapping[str, Any]) -> list[str]:
@@ -67,6 +80,8 @@ def _settings(job: JobView, found: Mapping[str, Any]) -> list[str]:
         one_line(made.scheduler, limit=40) if made.scheduler else "the model's own scheduler",
         f"{size} x {size}" if size else "",
         one_line(dtype, limit=20) if dtype else "",
+        f"negative prompt “{one_line(made.negative, limit=80)}”" if made.negative else "",
+        f"seeds from {job.spec['seed']}" if job.spec.get("seed") else "",
     ]
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from obstui.spread import unsure
 from obstui.text import one_line
 
 if TYPE_CHECKING:
@@ -27,11 +29,12 @@ _HALF = 2  # bytes
 class Measured:
     """One model. `base` names the dense model it was made from and `model` the variant, or
     "dense". Sizes are the UNet's weights in bytes as they lie on disk, the dense one's as they
-    would in the half precision that variants are saved in; `step_ms` and `image_s` are medians
-    of a bench, or a comparison's seconds an image; None is not measured. `job_id` made the model,
-    with `settings` that others of its base were not made with ("damping 0.05"), and `measured_by`
-    are the jobs that measured it. `apart`: its pictures were compared with other prompts, seeds or
-    settings than those of the others of its base, which their figures must not be held against."""
+    would in the half precision that variants are saved in; `step_ms` is the median of a bench,
+    `image_s` that of a bench or a comparison; None is not measured. `job_id` made the model, with
+    `settings` that others of its base were not made with ("damping 0.05"), and `measured_by` are
+    the jobs that measured it. `apart` names the figures that were measured under other conditions
+    than those of the others of its base, which they must not be held against; `unsure` the times
+    that do not differ from the dense model's by more than they scatter."""
 
     base: str
     model: str
@@ -52,7 +55,8 @@ class Measured:
     step_ms: float | None = None
     image_s: float | None = None
     measured_by: tuple[int, ...] = ()
-    apart: bool = False
+    apart: frozenset[str] = frozenset()
+    unsure: frozenset[str] = frozenset()
     settings: str = ""
 
     @property
@@ -90,7 +94,8 @@ class Reseed:
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A figure of `Measured`. `better` is +1 where more is better, -1 where less is. `words` are
-    its digits without the unit, which the label has. `log`: it spans powers of ten."""
+    its digits without the unit, which the label has. `log`: it spans powers of ten. `most`: none is
+    more, in the label's unit."""
 
     key: str
     label: str
@@ -98,10 +103,11 @@ class Metric:
     words: Callable[[float], str]
     scale: float = 1.0
     log: bool = False
+    most: float = math.inf
 
     def among(self, rows: Iterable[Measured]) -> list[Measured]:
         """Those of `rows` whose figures can be held against each other."""
-        return [row for row in rows if not (row.apart and self.key in _COMPARED)]
+        return [row for row in rows if self.key not in row.apart]
 
     def of(self, row: Measured) -> float | None:
         """In the label's unit."""
@@ -115,10 +121,10 @@ class Metric:
 
     def text(self, row: Measured) -> str:
         """The figure as a table shows it; a dash where it was not measured, a star where it cannot
-        be held against the others."""
+        be held against the others, a tilde where it may as well be the dense model's."""
         value = self.of(row)
-        star = "*" if row.apart and self.key in _COMPARED else ""
-        return "–" if value is None else f"{self.words(value)}{star}"
+        about, star = "~" * (self.key in row.unsure), "*" * (self.key in row.apart)
+        return "–" if value is None else f"{about}{self.words(value)}{star}"
 
 
 def _digits(form: str) -> Callable[[float], str]:
@@ -136,23 +142,47 @@ COSTS = (
     Metric("image_s", "image (s)", -1, _digits(",.2f")),
 )
 QUALITIES = (
-    Metric("noise_error", "noise error", -1, _distance, log=True),
-    Metric("latent_distance", "latent distance", -1, _distance, log=True),
     Metric("psnr", "PSNR (dB)", 1, _digits(".1f")),
-    Metric("ssim", "SSIM", 1, _digits(".3f")),
+    Metric("ssim", "SSIM", 1, _digits(".3f"), most=1.0),
     Metric("clip", "CLIP score", 1, _digits(".2f")),
-    Metric("attributes", "attributes (%)", 1, _digits(".1f"), scale=0.01),
+    Metric("attributes", "attributes (%)", 1, _digits(".1f"), scale=0.01, most=100.0),
+    Metric("latent_distance", "latent distance", -1, _distance, log=True),
+    Metric("noise_error", "noise error", -1, _distance, log=True),
 )
+"""What a person wants to see first where it was measured comes first: the front goes by it."""
 METRICS = COSTS + QUALITIES
 
+_CHECKED = ("noise_error", "held_out_error")
 _COMPARED = ("psnr", "ssim", "latent_distance", "attributes", "clip")
-"""What only comparisons measure, under conditions of their own."""
+_TIMES = ("step_ms", "image_s")
+
+
+def axes(rows: Iterable[Measured]) -> tuple[list[Metric], list[Metric]]:
+    """The costs and the qualities that a variant of `rows` has."""
+    variants = [row for row in rows if not row.dense]
+    costs, qualities = (
+        [metric for metric in group if any(metric.of(row) is not None for row in variants)]
+        for group in (COSTS, QUALITIES)
+    )
+    return costs, qualities
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """What a job measured of a model: only figures under the same `conditions` can be held against
+    each other."""
+
+    base: str
+    model: str
+    conditions: str
+    figures: Mapping[str, Any]
+    unsure: frozenset[str] = frozenset()
 
 
 def measured(jobs: Iterable[JobView]) -> tuple[Measured, ...]:
     """A row for each model that succeeded jobs made or measured: by base, dense first, then by
-    parameters, most first. Of several measurements the newest job's count, and a bench's times
-    before a comparison's."""
+    parameters, most first. Of several measurements those count that most models share, and of them
+    the newest."""
     rows: dict[tuple[str, str], Measured] = {}
     done = sorted((job for job in jobs if job.state == "succeeded"), key=lambda job: job.id)
     for job in done:
@@ -160,29 +190,61 @@ def measured(jobs: Iterable[JobView]) -> tuple[Measured, ...]:
             row = _made(job, made)
             rows[row.base, row.model] = row
     bases = {row.model: row.base for row in rows.values()}
-    yardsticks = _yardsticks(done)
-    # What was compared otherwise comes first: the yardstick's own figures then replace it.
-    compared = sorted(done, key=lambda job: yardsticks.get(_base(job)) == _conditions(job))
-    for key, read, jobs_ in (("models", _compared, compared), ("latency", _timed, done)):
-        for job in jobs_:
-            for found in (job.result or {}).get(key) or ():
-                name = str(found.get("model"))
-                base = bases.get(name) or _base(job)
-                row = rows.get((base, name)) or _bare(base, name, found)
-                known = tuple(dict.fromkeys((*row.measured_by, job.id)))
-                apart = row.apart
-                if key == "models":
-                    apart = yardsticks.get(_base(job)) != _conditions(job)
-                    forgotten: dict[str, Any] = dict.fromkeys(_COMPARED)
-                    row = row if apart == row.apart else replace(row, **forgotten)
-                    if apart:
-                        found = {**found, "latency": None}  # of pictures of another size, perhaps
-                rows[base, name] = replace(row, measured_by=known, apart=apart, **read(found))
+    for job in done:
+        for found in _measurements(job):
+            place = bases.get(found["model"]) or _base(job), str(found["model"])
+            row = rows.get(place) or _bare(*place, found)
+            if job.id != row.job_id:
+                rows[place] = replace(row, measured_by=(*row.measured_by, job.id))
+    for keys, conditions in _FAMILIES:
+        findings = _findings(done, bases, keys, conditions)
+        yardsticks = _yardsticks(findings)
+        # What was measured otherwise comes first: the yardstick's own figures then replace it.
+        for each in sorted(findings, key=lambda each: yardsticks[each.base] == each.conditions):
+            row = rows[each.base, each.model]
+            alike = yardsticks[each.base] == each.conditions
+            known = {key: getattr(row, key) for key in keys if alike and key not in row.apart}
+            figures: dict[str, Any] = dict.fromkeys(keys) | known | dict(each.figures)
+            rows[each.base, each.model] = replace(
+                row,
+                apart=row.apart.difference(keys).union(() if alike else each.figures),
+                unsure=row.unsure.difference(keys).union(each.unsure),
+                **figures,
+            )
     told = _told_apart(rows.values(), {job.id: job.spec for job in done})
     return tuple(sorted(told, key=lambda row: (row.base, not row.dense, -row.params)))
 
 
-_SETTINGS = {
+def _measurements(job: JobView) -> Iterator[Mapping[str, Any]]:
+    """The rows of a job's result, by the names that `Measured` has."""
+    result = job.result or {}
+    yield from ({**made, "model": str(made["id"])} for made in result.get("variants") or ())
+    yield from ({**row, "image_s": row.get("latency")} for row in result.get("models") or ())
+    yield from result.get("latency") or ()
+
+
+def _findings(
+    done: Iterable[JobView],
+    bases: Mapping[str, str],
+    keys: Sequence[str],
+    conditions: Callable[[JobView], str],
+) -> list[_Finding]:
+    """All that these jobs measured of figures that share their conditions, oldest first; a bench's
+    times count as newer than a comparison's, which are taken in passing."""
+    found = []
+    for job in sorted(done, key=lambda job: (job.kind == "bench", job.id)):
+        vague = {key: unsure(job.result or {}, key) for key in keys if key in _TIMES}
+        for row in _measurements(job):
+            model = str(row["model"])
+            figures = {key: row[key] for key in keys if row.get(key) is not None}
+            noisy = frozenset(key for key in figures if model in vague.get(key, ()))
+            if figures:
+                base = bases.get(model) or _base(job)
+                found.append(_Finding(base, model, conditions(job), figures, noisy))
+    return found
+
+
+SETTINGS = {
     "num_prompts": "prompts", "damping": "damping", "packages": "packages",
     "timestep_weights": "weights", "allocate": "allocate", "budget": "budget", "steps": "steps",
     "guidance": "guidance", "size": "size", "seed": "seed", "token_budget": "tokens",
@@ -196,19 +258,25 @@ def _told_apart(
     """The rows with those settings of the jobs that made them in which they differ."""
     for _, group in groupby(sorted(rows, key=lambda row: row.base), key=lambda row: row.base):
         models = list(group)
-        makers = {row.job_id: specs[row.job_id] for row in models if row.job_id is not None}
+        # Magnitude has the same fields and looks at none of them.
+        makers = {
+            row.job_id: specs[row.job_id]
+            for row in models
+            if row.job_id is not None and row.method != "magnitude"
+        }
         varied = [
             key
-            for key in _SETTINGS
+            for key in SETTINGS
             if len({json.dumps(spec[key]) for spec in makers.values() if key in spec}) > 1
         ]
         for row in models:
             spec = makers.get(row.job_id or 0) or {}
-            told = (f"{_SETTINGS[key]} {_plain(spec[key])}" for key in varied if key in spec)
+            told = (f"{SETTINGS[key]} {plain(spec[key])}" for key in varied if key in spec)
             yield replace(row, settings=", ".join(told))
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A setting's value as a person writes it."""
     return "own" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -218,19 +286,39 @@ def _base(job: JobView) -> str:
 
 def _conditions(job: JobView) -> str:
     """Under which a comparison painted: equal ones can be held against each other."""
-    return json.dumps({k: v for k, v in job.spec.items() if k not in ("name", "variants")})
+    from obstui.painted import made_with
+
+    told = {k: v for k, v in job.spec.items() if k not in ("name", "variants")}
+    return json.dumps({**told, **asdict(made_with(job))})
 
 
-def _yardsticks(done: Iterable[JobView]) -> dict[str, str]:
-    """By base, the conditions under which most models were compared; of several the newest."""
+def _check(job: JobView) -> str:
+    """Under which a prune measured on held-out prompts; seeds only draw other noise."""
+    from obstui.painted import made_with
+
+    made = made_with(job)
+    return json.dumps([job.spec.get("held_out"), made.steps, made.guidance, made.size])
+
+
+# A machine has better and worse days: only times of one job can be held against each other.
+_FAMILIES: tuple[tuple[tuple[str, ...], Callable[[JobView], str]], ...] = (
+    (_CHECKED, _check),
+    (_COMPARED, _conditions),
+    *(((key,), lambda job: str(job.id)) for key in _TIMES),
+)
+"""The figures that share their conditions, and what those are."""
+
+
+def _yardsticks(findings: Iterable[_Finding]) -> dict[str, str]:
+    """By base, the conditions under which most models were measured, the dense one among them; of
+    several the newest."""
     models: dict[str, dict[str, set[str]]] = {}
-    for job in done:
-        for found in (job.result or {}).get("models") or ():
-            groups, conditions = models.setdefault(_base(job), {}), _conditions(job)
-            alike = groups.pop(conditions, set())
-            groups[conditions] = alike | {str(found.get("model"))}  # now the newest
+    for each in findings:
+        groups = models.setdefault(each.base, {})
+        alike = groups.pop(each.conditions, set())
+        groups[each.conditions] = alike | {each.model}  # now the newest
     return {
-        base: max(reversed(groups), key=lambda conditions: len(groups[conditions]))
+        base: max(reversed(groups), key=lambda c: (DENSE in groups[c], len(groups[c])))
         for base, groups in models.items()
     }
 
@@ -252,7 +340,7 @@ def reseeds(jobs: Iterable[JobView]) -> dict[str, Reseed]:
     """By the base model, as the newest of the comparisons has measured it that can be held against
     each other."""
     done = sorted((job for job in jobs if job.state == "succeeded"), key=lambda job: job.id)
-    yardsticks = _yardsticks(done)
+    yardsticks = _yardsticks(_findings(done, {}, _COMPARED, _conditions))
     alike = (job for job in done if yardsticks.get(_base(job)) == _conditions(job))
     known = ((_base(job), reseed_of(job.result)) for job in alike)
     return {base: reseed for base, reseed in known if reseed is not None}
@@ -287,17 +375,6 @@ def _bare(base: str, name: str, found: Mapping[str, Any]) -> Measured:
     )
 
 
-def _compared(found: Mapping[str, Any]) -> dict[str, Any]:
-    figures = {key: found[key] for key in _COMPARED if found.get(key) is not None}
-    if found.get("latency") is not None:
-        figures["image_s"] = found["latency"]
-    return figures
-
-
-def _timed(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: found[key] for key in ("step_ms", "image_s") if found.get(key) is not None}
-
-
 def front(rows: Sequence[Measured], cost: Metric, quality: Metric) -> frozenset[tuple[str, str]]:
     """(base, model) of the variants that no other variant of the same base beats: none has at most
     their cost and at least their quality and is better in one. Models without both are left out,
@@ -327,13 +404,15 @@ def as_csv(rows: Sequence[Measured]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = ("base", "model", "method", "settings", "sparsity", "held_out_error")
-    writer.writerow([*names, *(metric.key for metric in METRICS), "measured_by", "apart"])
+    ends = ("measured_by", "apart", "unsure")
+    writer.writerow([*names, *(metric.key for metric in METRICS), *ends])
     for row in rows:
         figures = [getattr(row, metric.key) for metric in METRICS]
         named = [_cell(getattr(row, name)) for name in names]
         jobs = " ".join(map(str, row.measured_by))
         known = ["" if value is None else value for value in figures]
-        writer.writerow([*named, *known, jobs, int(row.apart)])
+        marks = (" ".join(sorted(keys)) for keys in (row.apart, row.unsure))
+        writer.writerow([*named, *known, jobs, *marks])
     return text.getvalue()
 
 
@@ -346,7 +425,7 @@ def _cell(value: Any) -> Any:
 
 
 def as_markdown(rows: Sequence[Measured]) -> str:
-    """A table of the figures that at least one row has; a star marks those of rows apart."""
+    """A table of the figures that at least one row has, marked as `Metric.text` does."""
     shown = [metric for metric in METRICS if any(metric.of(row) is not None for row in rows)]
     varied = any(row.settings for row in rows)
     words = ["model", "method", *["settings"] * varied]

@@ -17,12 +17,11 @@ from obstui import __version__, picture_files
 from obstui.charts import Dot, Level, scatter
 from obstui.conditions import conditions
 from obstui.measured import (
-    COSTS,
     METRICS,
-    QUALITIES,
     Measured,
     Metric,
     Reseed,
+    axes,
     front,
     measured,
     reseeds,
@@ -80,12 +79,13 @@ class Layers:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A base model with everything measured of it; `sources` are the jobs that measured, each with
-    its conditions."""
+    """A base model with everything measured of it; `best` are the front by the cost and the quality
+    `by`, and `sources` the jobs that measured, each with its conditions."""
 
     base: str
     rows: tuple[Measured, ...]
     metrics: tuple[Metric, ...]
+    by: tuple[Metric, Metric] | None
     best: frozenset[tuple[str, str]]
     charts: tuple[Markup, ...]
     reseed: Reseed | None
@@ -137,14 +137,14 @@ def _section(
     sources: tuple[tuple[JobView, str], ...],
 ) -> Section:
     known = [m for m in METRICS if any(m.of(row) is not None for row in rows)]
-    costs = [metric for metric in known if metric in COSTS]
-    qualities = [metric for metric in known if metric in QUALITIES]
-    best = front(rows, COSTS[0], qualities[0]) if qualities else frozenset()
-    pairs = [(COSTS[0], quality) for quality in qualities[:3]]
+    costs, qualities = axes(rows)
+    pairs = [(costs[0], quality) for quality in qualities]
     if qualities:
         pairs += [(cost, qualities[0]) for cost in costs if cost.key in ("step_ms", "image_s")][:1]
+    by = pairs[0] if pairs else None
+    best = front(rows, *by) if by else frozenset()
     charts = tuple(chart for pair in pairs if (chart := _chart(rows, *pair, reseed)) is not None)
-    return Section(base, tuple(rows), tuple(known), best, charts, reseed, sources)
+    return Section(base, tuple(rows), tuple(known), by, best, charts, reseed, sources)
 
 
 def _chart(
@@ -164,7 +164,8 @@ def _chart(
     # What the dense model costs; how far it is from itself would be no place in the chart.
     dense = next((x for row in rows if row.dense and (x := cost.of(row)) is not None), None)
     limit = None if dense is None else Level(dense, "dense")
-    return scatter(dots, cost.label, f"{quality.label} · {arrow}", level, limit)
+    label = f"{quality.label} · {arrow}"
+    return scatter(dots, cost.label, label, level, limit, most=quality.most)
 
 
 def _group(row: Measured) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.presets import defaults
+from core.presets import CALIBRATION_STEPS, defaults
 from obstui.store.views import JobView
 
 
@@ -33,11 +33,13 @@ class Made:
 
 
 def made_with(job: JobView) -> Made:
-    """What a job that paints was told, what it left open filled in where that is known."""
+    """What a job that paints or calibrates was told, what it left open filled in where that is
+    known."""
     spec, preset = job.spec, defaults(str(job.spec.get("model")))
+    usual = CALIBRATION_STEPS if job.kind == "prune" else preset.steps
     steps, guidance = spec.get("steps"), spec.get("guidance")
     return Made(
-        preset.steps if steps is None else steps,
+        usual if steps is None else steps,
         float(preset.guidance if guidance is None else guidance),
         spec.get("scheduler"),
         str(spec.get("negative") or ""),

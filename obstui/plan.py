@@ -19,7 +19,7 @@ from core.architecture import TargetShape, positions
 from core.errors import BadInput
 from core.manifest import decode_kept, read_manifest
 from core.memory import GIB, Choice, Forecast, Model, Moment
-from core.presets import CALIBRATION_STEPS, defaults
+from core.presets import CALIBRATION_STEPS, RESEEDED, defaults
 from obstui.errors import Problem
 from obstui.specs import (
     BadSpec,
@@ -213,10 +213,11 @@ def _make(spec: Spec, vram: float | None) -> Plan:
         disk = _prune_disk(spec, model, latent, levels)
     else:
         painted = _painted(spec, levels)
-        flops = sum(samples // len(painted) * level.flops for level in painted)
-        passes = _steps(spec) * ceil(_images(spec) / choice.batch) * len(painted)
-        kept = 0 if isinstance(spec, BenchSpec) else _images(spec)
-        disk = {"pictures at most": len(painted) * kept * _picture_bytes(size, latent)}
+        pictures = sum(number for _, number in painted)
+        flops = sum(samples // pictures * number * level.flops for level, number in painted)
+        passes = _steps(spec) * sum(ceil(number / choice.batch) for _, number in painted)
+        kept = 0 if isinstance(spec, BenchSpec) else pictures
+        disk = {"pictures at most": kept * _picture_bytes(size, latent)}
     return Plan(spec, size, guided, samples, passes, flops, levels, choice, disk, assumed)
 
 
@@ -281,9 +282,14 @@ def _variant(reference: str, model: Model) -> tuple[str, float, dict[str, int]]:
     return Path(reference).name, float(manifest["sparsity"]), kept
 
 
-def _painted(spec: Spec, levels: tuple[Level, ...]) -> tuple[Level, ...]:
-    """The UNets that paint: a generation has one, a comparison and a benchmark all."""
-    return levels[-1:] if isinstance(spec, GenerateSpec) else levels
+def _painted(
+    spec: GenerateSpec | CompareSpec | BenchSpec, levels: tuple[Level, ...]
+) -> list[tuple[Level, int]]:
+    """The UNets that paint, each with its pictures: a generation has one, a comparison and a
+    benchmark all."""
+    painting = levels[-1:] if isinstance(spec, GenerateSpec) else levels
+    again = [(levels[0], _reseeded(spec))] if _reseeded(spec) else []
+    return [*((level, _images(spec)) for level in painting), *again]
 
 
 def _prompts(spec: Spec) -> int:
@@ -302,6 +308,11 @@ def _images(spec: GenerateSpec | CompareSpec | BenchSpec) -> int:
     return _prompts(spec) * (seeds or spec.count)
 
 
+def _reseeded(spec: Spec) -> int:
+    """Pictures that the dense model paints once more from other seeds."""
+    return min(RESEEDED, _images(spec)) if isinstance(spec, CompareSpec) else 0
+
+
 def _steps(spec: Spec) -> int:
     if spec.steps is not None:
         return spec.steps
@@ -313,7 +324,7 @@ def _steps_painted(spec: Spec) -> int:
     if isinstance(spec, PruneSpec):
         return _steps(spec) * _prompts(spec)
     models = 1 if isinstance(spec, GenerateSpec) else 1 + len(spec.variants)
-    return _steps(spec) * _images(spec) * models
+    return _steps(spec) * (_images(spec) * models + _reseeded(spec))
 
 
 def _prune_disk(

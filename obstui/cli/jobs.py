@@ -16,6 +16,7 @@ from obstui.cli.output import as_dict, emit, json_option, say
 from obstui.config import Paths
 from obstui.options import duration
 from obstui.picture_files import INSIDE
+from obstui.spread import unsure
 from obstui.store import JobView, NotFound, Reader, endings, search
 from obstui.store.views import LIVE, STATES, WAITING
 from obstui.text import counted, one_line, plain
@@ -291,6 +292,7 @@ def latency_table(rows: Iterable[dict[str, Any]]) -> str:
     """A benchmark's rows, the dense model first: medians, and quartiles as the spread."""
     rows = list(rows)
     dense = rows[0]
+    noisy = unsure({"latency": rows}, "step_ms")
 
     def spread(row: dict[str, Any], what: str, form: str) -> str:
         return f"{row[f'{what}_low']:{form}}–{row[f'{what}_high']:{form}}"
@@ -299,7 +301,8 @@ def latency_table(rows: Iterable[dict[str, Any]]) -> str:
         (r["model"], f"{r['sparsity']:.0%}", output.count(r["params"]),
          f"{r['step_ms']:.1f} ms", spread(r, "step_ms", ".1f"),
          f"{r['image_s']:.3f} s", spread(r, "image_s", ".3f"),
-         f"{dense['step_ms'] / r['step_ms']:.2f}x", f"{r['ideal']:.2f}x" if r["ideal"] else "–",
+         f"{'~' * (r['model'] in noisy)}{dense['step_ms'] / r['step_ms']:.2f}x",
+         f"{r['ideal']:.2f}x" if r["ideal"] else "–",
          output.size(r["peak_bytes"]) if r["peak_bytes"] is not None else "–")
         for r in rows
     ]  # fmt: skip
@@ -312,6 +315,7 @@ def latency_table(rows: Iterable[dict[str, Any]]) -> str:
         + f"\nMedians of {dense['repeats']} pictures of {dense['size']} x {dense['size']} in "
         f"{dense['steps']} steps, {dense['dtype']}, on {one_line(dense['device'], limit=80)}. "
         "FASTER is a step against the dense one's; BY FLOP is what fewer operations alone can give."
+        + (" ~ is within noise: the quartiles overlap the dense model's." if noisy else "")
     )
 
 

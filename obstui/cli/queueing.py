@@ -108,7 +108,13 @@ generate_options = _with(
         "--scheduler", type=click.Choice(SCHEDULERS), help="The sampler [default: the model's own]."
     ),
     click.option("--seeds", metavar="1,2,7", help="These seeds instead of --seed and --count."),
-    click.option("--count", type=int, default=1, show_default=True, help="Pictures per prompt."),
+    click.option(
+        "--count",
+        type=int,
+        default=1,
+        show_default=True,
+        help="Pictures per prompt: every prompt gets the same seeds, --seed and on.",
+    ),
     click.option("--negative", default="", help="What to avoid."),
     click.option("--variant", help='A pruned variant: its id ("12@30") or folder.'),
     _num_prompts("How many of the file's [default: all]."),
@@ -117,7 +123,9 @@ generate_options = _with(
     *_model_options(),
 )
 compare_options = _with(
-    click.option("--count", type=int, default=1, show_default=True, help="Seeds per prompt."),
+    click.option("--count", type=int, default=1, show_default=True,
+                 help="Seeds per prompt, from --seed on and no two prompts the same: with 2, "
+                 "seeds 0 and 1 for the first, 2 and 3 for the second."),
     click.option("--negative", default="", help="What to avoid."),
     _num_prompts("How many of them [default: all of the file's, 8 without a file]."),
     click.option("--prompts", type=_prompt_file, help=f"Prompts: {_layouts}"),
@@ -125,7 +133,7 @@ compare_options = _with(
         "--variants", required=True, help='Ids or folders, comma separated: "12@10,12@30".'
     ),
     *_model_options(),
-)
+)  # fmt: skip
 bench_options = _with(
     click.option("--warm-up", type=int, default=1, show_default=True,
                  help="Pictures before those that count."),

@@ -5,17 +5,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from obstui.measured import (
-    COSTS,
     DENSE,
     METRICS,
-    QUALITIES,
     Measured,
     Metric,
     Reseed,
@@ -149,6 +147,8 @@ _KEPT = (
     Column(Head("front", "", 1), lambda row: "", lambda row: None),
     Column(Head("model", "model", 13, right=False), _name, lambda row: row.model),
 )
+_METHOD = Column(Head("method", "method", 9, right=False),
+                 lambda row: "–" if row.dense else row.method, lambda row: row.method)  # fmt: skip
 _REST = (
     Column(Head("sparsity", "sparsity", 8),
            lambda row: "–" if row.dense else f"{row.sparsity * 100:g} %",
@@ -156,15 +156,14 @@ _REST = (
     Column(Head("settings", "settings", 26, right=False), lambda row: row.settings,
            lambda row: row.settings or None),
     _figure(_METRICS["params"], "params", 7),
-    _figure(_METRICS["psnr"], "PSNR", 5),
-    _figure(_METRICS["ssim"], "SSIM", 5),
-    _figure(_METRICS["step_ms"], "step ms", 8),
-    _figure(_METRICS["image_s"], "image s", 7),
-    Column(Head("method", "method", 9, right=False),
-           lambda row: "–" if row.dense else row.method, lambda row: row.method),
-    _figure(_METRICS["noise_error"], "noise", 7),
-    _figure(_METRICS["latent_distance"], "latent", 7),
-    _figure(_METRICS["clip"], "CLIP", 5),
+    _figure(_METRICS["psnr"], "PSNR", 6),
+    _figure(_METRICS["ssim"], "SSIM", 6),
+    _figure(_METRICS["step_ms"], "step ms", 9),
+    _figure(_METRICS["image_s"], "image s", 8),
+    _METHOD,
+    _figure(_METRICS["noise_error"], "noise", 8),
+    _figure(_METRICS["latent_distance"], "latent", 8),
+    _figure(_METRICS["clip"], "CLIP", 6),
     _figure(_METRICS["attributes"], "attr %", 6),
     Column(Head("removed", "removed", 7), _removed, lambda row: row.removed),
     _figure(_METRICS["size_bytes"], "size", 8),
@@ -176,25 +175,18 @@ KEPT = len(_KEPT)
 
 
 def columns(rows: Sequence[Measured]) -> list[Column]:
-    """The columns with something to say about these rows."""
-    return [*_KEPT, *(c for c in _REST if any(c.sort(row) is not None for row in rows))]
+    """The columns with something to say about these rows; the method first where it tells them
+    apart, and the settings as wide as they are."""
+    several = len({row.method for row in rows if not row.dense}) > 1
+    order = [_METHOD, *(c for c in _REST if c is not _METHOD)] if several else _REST
+    told = [c for c in order if any(c.sort(row) is not None for row in rows)]
+    return [*_KEPT, *(_fitted(c, rows) if c.head.key == "settings" else c for c in told)]
 
 
-def axes(rows: Sequence[Measured]) -> tuple[list[Metric], list[Metric]]:
-    """The costs and the qualities that a variant of `rows` has."""
-    variants = [row for row in rows if not row.dense]
-    costs, qualities = (
-        [metric for metric in group if any(metric.of(row) is not None for row in variants)]
-        for group in (COSTS, QUALITIES)
-    )
-    return costs, sorted(qualities, key=_QUALITY_ORDER.index)
-
-
-# What a person wants to see first where it was measured.
-_QUALITY_ORDER = [
-    _METRICS[key]
-    for key in ("psnr", "ssim", "clip", "attributes", "latent_distance", "noise_error")
-]
+def _fitted(column: Column, rows: Sequence[Measured]) -> Column:
+    longest = max(len(column.words(row)) for row in rows)
+    width = max(len(column.head.label) + 2, min(column.head.width, longest))
+    return replace(column, head=replace(column.head, width=width))
 
 
 def ordered(rows: Sequence[Measured], by: str | None, *, reverse: bool) -> list[Measured]:
@@ -271,7 +263,7 @@ def levels(rows: Sequence[Measured], y: Metric, known: Mapping[str, Reseed]) -> 
 
 
 def axis(metric: Metric) -> Axis:
-    return Axis(metric.label, metric.log)
+    return Axis(metric.label, metric.log, metric.most)
 
 
 def facts(row: Measured, *, on_front: bool, reseed: Reseed | None) -> Text:
@@ -295,7 +287,9 @@ def facts(row: Measured, *, on_front: bool, reseed: Reseed | None) -> Text:
         several = "s" if len(row.measured_by) > 1 else ""
         line.append(f"  measured by job{several} {jobs}", style("muted"))
     if row.apart:
-        line.append("  * under other settings than the others: not comparable", style("warn"))
+        line.append("  * under other conditions than the others: not comparable", style("warn"))
+    if row.unsure:
+        line.append("  ~ its times scatter into the dense model's", style("warn"))
     if row.held_out_error is not None:
         line.append(f"  held-out error {row.held_out_error:.4f}", style("muted"))
     return line

@@ -78,11 +78,11 @@ def params(count: int) -> str:
     return str(count)
 
 
-def change(value: float, base: float) -> str:
+def change(value: float, base: float, form: str = ".1f") -> str:
     """`value` against `base`: "−25.0 %", "" without a base."""
     if not base or value == base:
         return ""
-    return f"{'−' if value < base else '+'}{abs(value / base - 1) * 100:.1f} %"
+    return f"{'−' if value < base else '+'}{abs(value / base - 1) * 100:{form}} %"
 
 
 def number(value: object, form: str = ".3f") -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from obstui.measured import Reseed, reseed_of
 from obstui.painted import Made, made_with
+from obstui.spread import unsure
 from obstui.tui.follow import MadeReading
 
 if TYPE_CHECKING:
@@ -36,12 +37,14 @@ class SameNoise:
 class Pairs:
     """`models` have a picture somewhere in `rows`, the dense one first; `means` are what a
     comparison has measured over all its pictures, as `core.events.ModelMeasured` tells it, and
-    `reseed` what it has measured of its dense model under other seeds."""
+    `reseed` what it has measured of its dense model under other seeds; the times of `unsure` models
+    scatter into the dense one's."""
 
     rows: tuple[SameNoise, ...]
     models: tuple[str, ...]
     means: tuple[Mapping[str, Any], ...]
     reseed: Reseed | None = None
+    unsure: frozenset[str] = frozenset()
     read: bool = False
 
     def mean_of(self, model: str) -> Mapping[str, Any] | None:
@@ -68,8 +71,13 @@ class PairsReading(MadeReading[Pairs]):
             return paired([], {})
         settings = {job.id: made_with(job)}
         if job.kind == "compare":
-            means = tuple((job.result or {}).get("models") or ())
-            return replace(paired(own, settings), means=means, reseed=reseed_of(job.result))
+            result = job.result or {}
+            return replace(
+                paired(own, settings),
+                means=tuple(result.get("models") or ()),
+                reseed=reseed_of(result),
+                unsure=unsure(result, "image_s"),
+            )
         keys = {(image.prompt, image.seed) for image in own}
         others = [
             image

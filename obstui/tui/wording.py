@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from obstui.spread import unsure
 from obstui.text import one_line, short_model
 from obstui.tui import formats
 
@@ -116,9 +117,11 @@ def best_result(job: JobView) -> str:
     similar = [m["ssim"] for m in result.get("models") or () if m.get("ssim") is not None]
     if similar:
         return f"SSIM ≤ {math.ceil(max(similar) * 1000) / 1000:.3f}"
-    steps = [row["step_ms"] for row in result.get("latency") or () if row.get("step_ms")]
-    if len(steps) > 1:
-        return f"{steps[0] / min(steps):.2f}x faster"
+    rows = [row for row in result.get("latency") or () if row.get("step_ms")]
+    if len(rows) > 1:
+        best = min(rows, key=lambda row: row["step_ms"])
+        about = "~" * (best["model"] in unsure(result, "step_ms"))
+        return f"{about}{rows[0]['step_ms'] / best['step_ms']:.2f}x faster"
     return _result_words(job.kind, result)
 
 

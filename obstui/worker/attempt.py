@@ -18,7 +18,7 @@ from obstui.store import Refused, Store, StoreError
 from obstui.store.views import Claim
 from obstui.worker import logs, manifest
 from obstui.worker.guard import Guard
-from obstui.worker.pairs import side_by_side
+from obstui.worker.pairs import compared
 from obstui.worker.protocol import ENDINGS, VERSION, Order
 from obstui.worker.relay import Relay
 from obstui.worker.samples import Sampler
@@ -156,7 +156,7 @@ class Attempt:
             work=str(work),
             hessians=str(paths.hessians),
             log=str(log),
-            pairs=side_by_side(paths, claim.spec),
+            compared=compared(paths, claim.spec),
         )
         path = log.with_name("order.json")
         order.save(path)

@@ -32,8 +32,9 @@ ENDINGS = ("done", "failed", "stopped")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What one attempt is to do. `variants` maps each variant the spec names to its folder; `pairs`
-    are the pictures for an export's card, as `core.export.Pair` in plain words."""
+    """What one attempt is to do. `variants` maps each variant the spec names to its folder;
+    `compared` is what an export's card tells of a comparison, as `core.export.Compared` in plain
+    words."""
 
     job: int
     ulid: str
@@ -44,7 +45,7 @@ class Order:
     work: str
     hessians: str
     log: str
-    pairs: list[dict[str, Any]] = field(default_factory=list)
+    compared: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the order file. A file, because a spec may be larger than the pipe holds."""

@@ -168,11 +168,13 @@ def _export(
     if folder.exists() and ours.exists():
         found = manifest.check_files(variant)
     else:
-        pairs = [
+        told = dict(order.compared)
+        pairs = tuple(
             export.Pair(p["prompt"], p["seed"], Path(p["dense"]), Path(p["pruned"]))
-            for p in order.pairs
-        ]
-        found = export.export(variant, spec.format, folder, spec.base, pairs, cancelled)
+            for p in told.pop("pairs", ())
+        )
+        compared = export.Compared(pairs, **told)
+        found = export.export(variant, spec.format, folder, spec.base, compared, cancelled)
     files = manifest.described(folder)
     tell(Progress(1, 1))
     return {

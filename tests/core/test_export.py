@@ -119,12 +119,15 @@ def test_the_cards_snippet_runs_and_generates_with_the_demo_model(
     assert f"{check_files(variant)['params']:,}" in card
     assert "0.25" in card
     assert "applies to these weights: apache-2.0." in card
+    assert card.startswith("---\nlibrary_name: diffusers\n")
+    assert 'license: "apache-2.0"' in card.partition("\n---\n")[0]
+    assert "base_model" not in card, "demo is on no hub"
     found = re.search(r"```python\n(.*?)```", card, re.DOTALL)
     assert found is not None
-    paint = "image = pipe('a red circle', num_inference_steps=1).images[0]\nassert image.size\n"
+    paint = "assert Path('picture.png').stat().st_size\n"
     if form == "pth":
         paint += "assert pipe.unet.mid_block.attentions[0].transformer_blocks[0].attn1.heads >= 1\n"
-    fresh(found[1] + paint, tmp_path / "out")
+    fresh(f"from pathlib import Path\n{found[1]}{paint}", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -144,7 +147,11 @@ def test_the_licence_is_that_of_the_base(
         (base / "README.md").write_text(readme)
     variant = save_pruned(unet, tmp_path / "s10", str(base))
     export(variant, "diffusers", tmp_path / "out", base="owner/name")
-    assert said in (tmp_path / "out" / CARD).read_text()
+    card = (tmp_path / "out" / CARD).read_text()
+    assert said in card
+    head, _, _ = card.partition("\n---\n")
+    assert 'base_model: "owner/name"' in head
+    assert ('license: "mit"' in head) == ("mit" in said), "a licence that nobody knows is not told"
 
 
 @pytest.mark.slow

@@ -327,3 +327,10 @@ def test_a_length_of_time_has_a_unit(obstui: Run) -> None:
     assert (done.code, "Write 8h, 8m or 8s" in done.err) == (2, True)
     done = obstui("retry", "1", "--set", "damping=yes")
     assert (done.code, "yes and no mean nothing here" in done.err) == (2, True)
+
+
+def test_help_tells_which_seeds_are_painted(obstui: Run) -> None:
+    """The two commands count differently."""
+    said = {name: " ".join(obstui(name, "--help").out.split()) for name in ("generate", "compare")}
+    assert "every prompt gets the same seeds" in said["generate"]
+    assert "0 and 1 for the first, 2 and 3 for the second" in said["compare"]

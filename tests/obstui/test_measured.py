@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from core.presets import CALIBRATION_STEPS
 from obstui.config import Paths
 from obstui.measured import (
     METRICS,
@@ -17,6 +18,7 @@ from obstui.measured import (
     front,
     measured,
 )
+from obstui.spread import unsure
 from obstui.store import Reader
 from tests.obstui import tui_models, tui_store
 
@@ -93,16 +95,20 @@ def test_only_what_was_compared_alike_is_held_against_each_other(scene: tui_stor
         tui_models.measured(scene, "compare", {"models": models}, variants=variants, **spec)
 
     compared({30: 90.0}, steps=9)
-    compared({10: 40.0, 30: 30.0})
+    compared({10: 40.0})
+    compared({30: 30.0}, steps=30)  # the default, named
     compared({50: 80.0}, steps=3)
     found = rows(scene)
     assert {name: row.psnr for name, row in found.items() if not row.dense} == {
         f"{prune}@10": 40.0, f"{prune}@30": 30.0, f"{prune}@50": 80.0,
     }  # fmt: skip
-    assert [name for name, row in found.items() if row.apart] == [f"{prune}@50"]
+    assert {name: row.apart for name, row in found.items() if row.apart} == {
+        f"{prune}@50": {"psnr"}
+    }
     best = front(list(found.values()), METRIC["params"], METRIC["psnr"])
     assert best == {("demo", f"{prune}@10"), ("demo", f"{prune}@30")}
     assert METRIC["psnr"].text(found[f"{prune}@50"]) == "80.0*"
+    assert found[f"{prune}@30"].measured_by == (2, 4), "in their order, whichever counts"
     assert METRIC["params"].text(found[f"{prune}@50"]) == "4.2"
     assert "\\*" in as_markdown([found[f"{prune}@50"]])
 
@@ -159,17 +165,76 @@ def compared(scene: tui_store.Scene, name: str, base: str = "demo", **spec: int)
     tui_models.measured(scene, "compare", {"models": [found]}, variants=[name], model=base, **spec)
 
 
-def test_times_of_other_pictures_do_not_count(scene: tui_store.Scene) -> None:
-    prune = tui_store.prune_finished(scene)
-    tui_store.compare_finished(scene, prune)
-    tui_models.timed(scene, prune)
-    other = tui_store.prune_finished(scene)
-    compared(scene, f"{other}@30", steps=3)
+def times(scene: tui_store.Scene, kind: str, seconds: dict[str, float], **spec: int) -> int:
+    """A bench or a comparison that took so long for a picture of each model."""
+    what, key = ("latency", "image_s") if kind == "bench" else ("models", "latency")
+    rows = [{"model": name, "params": 7, "sparsity": 0.3, key: s} for name, s in seconds.items()]
+    variants = [name for name in seconds if name != "dense"]
+    return tui_models.measured(scene, kind, {what: rows}, variants=variants, **spec).id
+
+
+def test_times_of_a_column_come_from_the_job_that_took_most_of_them(
+    scene: tui_store.Scene,
+) -> None:
+    one = tui_store.prune_finished(scene)
+    times(scene, "compare", {"dense": 2.0, f"{one}@10": 1.9, f"{one}@30": 1.7, f"{one}@50": 1.5})
+    times(scene, "bench", {"dense": 0.6, f"{one}@30": 0.5}, steps=8)
     found = rows(scene)
-    assert found[f"{other}@30"].apart
-    assert found[f"{other}@30"].image_s is None
-    compared(scene, f"{prune}@30", steps=3)
-    assert rows(scene)[f"{prune}@30"].image_s == pytest.approx(1.7)
+    shown = [METRIC["image_s"].text(row) for row in found.values()]
+    assert shown == ["2.00", "~1.90", "~1.70", "~1.50"], "none is of 8 steps"
+    other = f"{tui_store.prune_finished(scene, (0.3,))}@30"
+    times(scene, "bench", {"dense": 0.6, other: 0.4}, steps=8)
+    row = rows(scene)[other]
+    assert METRIC["image_s"].text(row) == "~0.40*"
+    assert row not in METRIC["image_s"].among([row])
+    assert row in METRIC["params"].among([row])
+    [*_, told] = csv.DictReader(io.StringIO(as_csv([row])))
+    assert (told["apart"], told["unsure"]) == ("image_s", "image_s")
+
+
+def test_a_time_within_the_scatter_of_the_dense_models_is_no_fact(scene: tui_store.Scene) -> None:
+    """The quartiles of a bench, and the pictures of a comparison."""
+    prune = tui_store.prune_finished(scene)
+    timed = [
+        {"model": name, "params": 7, "sparsity": 0.3, "repeats": 5, "step_ms": middle,
+         "step_ms_low": low, "step_ms_high": high}
+        for name, low, middle, high in (
+            ("dense", 63, 101, 268), (f"{prune}@10", 102, 255, 352), (f"{prune}@30", 30, 40, 50),
+        )
+    ]  # fmt: skip
+    tui_models.measured(scene, "bench", {"latency": timed}, variants=[f"{prune}@10"])
+    shown = {name: METRIC["step_ms"].text(row) for name, row in rows(scene).items()}
+    assert shown == {"dense": "101.0", f"{prune}@10": "~255.0", f"{prune}@30": "40.0",
+                     f"{prune}@50": "–"}  # fmt: skip
+    seconds = {"dense": (2.0, 2.1, 2.2), f"{prune}@10": (1.0, 2.1, 3.0), f"{prune}@30": (1.0, 1.1)}
+    images = [{"model": name, "seconds": each} for name, all_ in seconds.items() for each in all_]
+    result = {"models": [{"model": name} for name in seconds], "images": images}
+    assert unsure(result, "image_s") == {f"{prune}@10"}
+    assert unsure({**result, "images": []}, "image_s") == {f"{prune}@10", f"{prune}@30"}
+
+
+def test_noise_errors_at_other_steps_are_apart(scene: tui_store.Scene) -> None:
+    for levels, steps in (((0.1, 0.3), None), ((0.2,), 10), ((0.4,), CALIBRATION_STEPS)):
+        job = scene.queue("prune", sparsity=levels, steps=steps)
+        made = [{"id": f"{job.id}@{x * 100:g}", "sparsity": x, "path": "/x", "method": "obs",
+                 "params": 7, "noise_error": x} for x in levels]  # fmt: skip
+        scene.finish(scene.start(), "succeeded", result={"variants": made})
+    found = rows(scene)
+    assert {name for name, row in found.items() if row.apart} == {"2@20"}, "the default, named"
+    assert METRIC["noise_error"].text(found["2@20"]) == "2.0e-01*"
+    assert ("demo", "2@20") not in front(
+        list(found.values()), METRIC["params"], METRIC["noise_error"]
+    )
+    assert all(row.measured_by == () for row in found.values()), "each by the job that made it"
+
+
+def test_magnitude_is_told_no_calibration(scene: tui_store.Scene) -> None:
+    for method, prompts in (("obs", 48), ("obs", 8), ("magnitude", None)):
+        given = {"num_prompts": prompts} if prompts else {}
+        job = scene.queue("prune", sparsity=(0.3,), method=method, **given)
+        made = {"id": f"{job.id}@30", "sparsity": 0.3, "path": "/x", "method": method, "params": 7}
+        scene.finish(scene.start(), "succeeded", result={"variants": [made]})
+    assert [row.settings for row in rows(scene).values()] == ["prompts 48", "prompts 8", ""]
 
 
 def test_an_imported_variant_is_held_against_those_of_the_job_that_compared_it(
@@ -188,4 +253,4 @@ def test_of_comparisons_of_as_many_models_the_newest_is_the_yardstick(
     one, two = (f"{tui_store.prune_finished(scene, (0.3,))}@30" for _ in range(2))
     for name, steps in ((one, 2), (two, 3), (one, 2)):
         compared(scene, name, steps=steps)
-    assert {name: row.apart for name, row in rows(scene).items()} == {one: False, two: True}
+    assert {name: bool(row.apart) for name, row in rows(scene).items()} == {one: False, two: True}

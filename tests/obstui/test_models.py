@@ -202,14 +202,20 @@ def test_a_card_shows_the_pictures_that_are_left(night: Night, tmp_path: Path) -
     order = Order(
         job=9, ulid="9", attempt=1, spec=spec.model_dump(), variants={"1@30": variant["path"]},
         output=str(tmp_path), work=str(tmp_path), hessians="", log="",
-        pairs=[{**pair, "pruned": str(tmp_path / "gone.png")},
-               {**pair, "pruned": str(tmp_path / "pruned.png")}],
+        compared={
+            "pairs": [{**pair, "pruned": str(tmp_path / "gone.png")},
+                      {**pair, "pruned": str(tmp_path / "pruned.png")}],
+            "figures": {"PSNR (dB)": "31.0"}, "conditions": "1 prompt, negative prompt “a|b”",
+        },
     )  # fmt: skip
     export = runs._export(spec, order, tmp_path, lambda: False, lambda _: None)["export"]
     files = [file["name"] for file in export["files"] if file["name"].startswith("pictures")]
     assert files == ["pictures/1.jpg"]
     folder = Path(export["folder"])
-    assert r"![a \[cup\] \<b\>](pictures/1.jpg)" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "| PSNR (dB) | 31.0 |" in card
+    assert r"Measured with 1 prompt, negative prompt “a\|b”." in card
+    assert r"![a \[cup\] \<b\>](pictures/1.jpg)" in card
     with Image.open(folder / "pictures/1.jpg") as sheet:
         assert sheet.size == (768, 384)
         left, right = sheet.getpixel((100, 100)), sheet.getpixel((600, 100))

@@ -85,7 +85,7 @@ def test_another_seed_is_the_scale(scene: tui_store.Scene) -> None:
     tags = Tags(rendered(scene))
     assert len(levels(tags)) == 4, "latent distance, PSNR, SSIM, and one by time"
     words = " ".join(" ".join(tags.words).split())
-    assert "latent distance 1.4e+00 , PSNR (dB) 11.3 , SSIM 0.310 (mean of 4 pairs)" in words
+    assert "PSNR (dB) 11.3 , SSIM 0.310 , latent distance 1.4e+00 (mean of 4 pairs)" in words
 
 
 def levels(tags: Tags, *, upright: bool = False) -> list[dict[str, str | None]]:
@@ -134,6 +134,38 @@ def test_a_bench_tells_its_device_and_precision(scene: tui_store.Scene) -> None:
         "1 prompt with 1 seed, 30 steps"
     )
     assert f"{job.device} (a card)" in conditions(gone, {str(job.device): "a card"})
+
+
+def test_what_is_not_usual_is_told(scene: tui_store.Scene) -> None:
+    with Reader.open(scene.paths) as reader:
+        prune, compare = (
+            next(job for job in reader.jobs() if job.kind == kind) for kind in ("prune", "compare")
+        )
+    own = {**prune.spec, "steps": 10, "damping": 0.05, "prompts": ["a", "b"], "seed": 3}
+    assert conditions(replace(prune, spec=own, finished_at=None, device=None), {}) == (
+        "calibrated on 2 own prompts, noise error on 8 others, damping 0.05, steps 10, seed 3"
+    )
+    own = {**compare.spec, "negative": "blurry, <b>\x1b[0m", "seed": 7}
+    told = conditions(replace(compare, spec=own), {})
+    assert "negative prompt “blurry, <b>”, seeds from 7, on" in told
+
+
+def test_the_mark_goes_by_what_the_dashboard_shows_first(tmp_path: Path) -> None:
+    """Not by the noise error of the prune's own check, where comparisons have more to say."""
+    scene = tui_store.Scene(tmp_path / "home")
+    made = [{"id": f"1@{level}", "sparsity": level / 100, "path": "/x", "method": "obs",
+             "params": 100 - level, "noise_error": noise}
+            for level, noise in ((20, 0.1), (25, 0.2))]  # fmt: skip
+    tui_models.measured(scene, "prune", {"variants": made})
+    models = [{"model": f"1@{level}", "sparsity": level / 100, "params": 100 - level, "psnr": psnr}
+              for level, psnr in ((20, 41.0), (25, 42.0))]  # fmt: skip
+    tui_models.measured(scene, "compare", {"models": models}, variants=["1@20", "1@25"])
+    scene.close()
+    tags = Tags(rendered(scene))
+    words = " ".join(" ".join(tags.words).split())
+    assert "1@25 ■" in words
+    assert "1@20 ■" not in words
+    assert "as few parameters and as good a figure for PSNR (dB)" in words
 
 
 def test_the_page_loads_nothing_and_runs_nothing(scene: tui_store.Scene) -> None:
@@ -244,6 +276,44 @@ def test_an_axis_over_decades_is_logarithmic() -> None:
     found = axis([1.1e-5, 3e-2])
     assert found.log
     assert found.place(1e-3) == pytest.approx((-3 + 5) / 4)
+
+
+def test_no_axis_runs_past_what_can_be() -> None:
+    assert axis([97.2, 100.0], most=100.0).high == 100.0
+    assert axis([97.2, 100.0], most=100.0).marks[-1] == 100.0
+    assert axis([97.2, 100.0]).high > 100.0
+    dots = [Dot(1, 97.2, "a", 0, True), Dot(2, 100, "b", 0, False)]
+    assert ">100<" in str(scatter(dots, "x", "y", most=100.0))
+    assert ">101<" not in str(scatter(dots, "x", "y", most=100.0))
+
+
+@given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=1, max_size=9))
+def test_every_dot_has_its_name(places: list[tuple[int, int]]) -> None:
+    dots = [Dot(x, y, f"{n}@30", 0, False) for n, (x, y) in enumerate(places)]
+    chart = str(scatter(dots, "x", "y"))
+    named = re.findall(r'class="name" x="[^"]*" y="[^"]*" text-anchor="\w+">([^<]*)<', chart)
+    assert sorted(named) == sorted(dot.name for dot in dots)
+
+
+def test_names_avoid_each_other_while_there_is_room() -> None:
+    taken: list[charts.Box] = []
+    for n in range(6):
+        assert charts._name(Dot(0, 0, f"{n}@30", 0, False), 200, 150, taken)
+    assert not any(charts._meet(one, other) for n, one in enumerate(taken) for other in taken[:n])
+
+
+def test_a_name_does_not_lie_on_a_level() -> None:
+    dots = [Dot(1, 5, "a", 0, True), Dot(2, 9, "b", 0, False)]
+    chart = str(scatter(dots, "x", "y", level=Level(5, "dense")))
+    [line] = levels(Tags(chart))
+    [(y, _)] = re.findall(r'class="name" x="[^"]*" y="([^"]*)" text-anchor="\w+">(a)<', chart)
+    assert abs(float(y) - 3.5 - float(line["y1"] or 0)) > 6
+
+
+def test_a_table_that_goes_on_shows_it(scene: tui_store.Scene) -> None:
+    [rule] = re.findall(r"\.wide \{[^}]*\}", rendered(scene))
+    assert "local" in rule
+    assert "scroll" in rule
 
 
 def test_a_chart_joins_the_best_only() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from rich.style import Style
 
+from obstui.cli.jobs import latency_table
 from obstui.config import Paths
 from obstui.options import JobOptions
 from obstui.specs import parse
-from obstui.tui import theme
+from obstui.tui import theme, wording
 from obstui.tui.facts import Sample
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.layers import LayersScreen
@@ -457,11 +459,46 @@ async def test_a_picture_being_made_is_shown_and_renewed(paths: Paths) -> None:
     scene.close()
 
 
+def test_a_ratio_within_the_scatter_is_no_speed_up(paths: Paths) -> None:
+    """Wherever a bench's ratio is told: its table, the command's, the list of jobs."""
+
+    def rows(high: float) -> list[dict[str, Any]]:
+        row = {"params": 5_000_000, "ideal": 1.0, "image_s": 1.0, "image_s_low": 0.9,
+               "image_s_high": 1.1, "peak_bytes": None, "repeats": 5, "size": 64, "steps": 30,
+               "dtype": "float32", "device": "cpu", "step_ms_low": 63.0}  # fmt: skip
+        return [
+            {**row, "model": "dense", "sparsity": 0.0, "step_ms": 101.0, "step_ms_high": 268.0},
+            {**row, "model": "1@30", "sparsity": 0.3, "step_ms": 50.0, "step_ms_low": 40.0,
+             "step_ms_high": high},
+        ]  # fmt: skip
+
+    scene = tui_store.Scene(paths.home)
+    job = scene.queue("prune")
+    scene.close()
+
+    def told(high: float) -> list[str]:
+        result = {"latency": rows(high)}
+        return [
+            result_text("bench", result, 100).plain,
+            latency_table(result["latency"]),
+            wording.best_result(replace(job, result=result)),
+        ]
+
+    table, command, listed = told(99.0)
+    assert "~2.02 ×" in table
+    assert "~2.02x" in command
+    assert listed == "~2.02x faster"
+    assert "within noise" in table
+    assert "within noise" in command
+    assert not any("~" in words for words in told(60.0))
+
+
 def test_results_of_a_bench_and_of_an_export_are_told() -> None:
     row = {"model": "dense", "sparsity": 0.0, "params": 5_000_000, "ideal": 1.0, "step_ms": 20.0,
            "step_ms_low": 19.0, "step_ms_high": 22.0, "image_s": 1.0,
            "peak_bytes": None}  # fmt: skip
-    pruned = {**row, "model": "1@30", "sparsity": 0.3, "step_ms": 16.0, "ideal": 1.4}
+    pruned = {**row, "model": "1@30", "sparsity": 0.3, "step_ms": 16.0, "ideal": 1.4,
+              "step_ms_low": 15.0, "step_ms_high": 17.0}  # fmt: skip
     words = result_text("bench", {"latency": [row, pruned]}, 100).plain
     assert "1.25 ×" in words
     assert "19.0–22.0" in words
@@ -469,6 +506,7 @@ def test_results_of_a_bench_and_of_an_export_are_told() -> None:
     files = [{"name": "unet/model.safetensors", "sha256": "ab" * 32, "size_bytes": 1 << 20}]
     export = {"variant": "1@30", "format": "pth", "folder": "/out/x", "params": 4_000_000,
               "size_bytes": 1 << 20, "files": files}  # fmt: skip
+    assert "~" not in words
     words = result_text("export", {"export": export}, 80).plain
     assert "1@30 as pth, 4.0 M parameters" in words
     assert "/out/x" in words
@@ -486,7 +524,7 @@ def test_a_comparison_tells_the_clip_score_and_what_another_seed_does() -> None:
     place = lines[0].index("CLIP")
     assert [line[place : place + 4] for line in lines[1:3]] == ["31.3", "30.5"]
     assert "attributes" not in lines[0], "nobody measured them"
-    assert lines[3] == "another seed: latent distance 1.4e+00, PSNR (dB) 11.3, SSIM 0.310"
+    assert lines[3] == "another seed: PSNR (dB) 11.3, SSIM 0.310, latent distance 1.4e+00"
     bare = {"models": [{**dense, "clip": None}]}
     assert "CLIP" not in result_text("compare", bare, 80).plain
     assert "another seed" not in result_text("compare", bare, 80).plain

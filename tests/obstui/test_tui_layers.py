@@ -151,6 +151,7 @@ async def test_sorting_by_a_key_and_the_other_way_round(told: tui_store.Scene) -
         forward = [row[0] for row in rows(app)]
         heads = [str(c.label).strip() for c in app.screen.query_one(Sheet).ordered_columns]
         assert heads == ["target", "units", "kept", "share", "error", "N/d", "time"]
+        assert "N/d: " in app.screen.query_one("#layers-caption", Still).text
         await press(app, pilot, "s")
         assert isinstance(app.screen, Choice)
         app.screen.dismiss("error")
@@ -180,6 +181,7 @@ async def test_two_variants_side_by_side_and_only_what_differs(real: tui_store.S
         await press(app, pilot, "o")
         caption = app.screen.query_one("#layers-caption", Still).text
         assert f"{len(rows(app))} layers that differ" in caption
+        assert "N/d" not in caption, "there is no such column"
         assert 0 < len(rows(app)) <= len(every)
         await press(app, pilot, "t")
         assert int(rows(app)[0][2]) < int(rows(app)[0][3])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from obstui.config import Paths
+from obstui.measured import METRICS, Measured
 from obstui.store import Reader
 from obstui.tui import board
 from obstui.tui.screens.ab import ABScreen
@@ -92,6 +93,35 @@ async def test_columns_that_do_not_fit_are_moved_to_whole(scene: tui_store.Scene
         assert "CLIP" not in seen, "nobody measured it"
 
 
+async def test_what_tells_the_variants_apart_comes_first(paths: Paths) -> None:
+    """At 80 columns too: the method where there are several, and no column wider than it needs."""
+    scene = tui_store.Scene(paths.home)
+    for method, prompts in (("obs", 8), ("obs", 48), ("magnitude", None)):
+        job = scene.queue("prune", sparsity=(0.3,), method=method,
+                          **({"num_prompts": prompts} if prompts else {}))  # fmt: skip
+        made = {"id": f"{job.id}@30", "sparsity": 0.3, "path": "/x", "method": method, "params": 7}
+        scene.finish(scene.start(), "succeeded", result={"variants": [made]})
+    scene.close()
+    async with opened(paths, size=(80, 24)) as (app, pilot):
+        await press(app, pilot, "3")
+        table = app.screen.query_one(Sheet)
+        heads = [str(column.label).strip() for column in table.ordered_columns]
+        assert heads[:5] == ["", "model", "method", "sparsity", "settings"]
+        told = {row[1]: (row[2], row[4]) for row in lines(app.screen)}
+        assert told == {"1@30": ("obs", "prompts 8"), "2@30": ("obs", "prompts 48"),
+                        "3@30": ("magnitude", "")}  # fmt: skip
+        assert table.ordered_columns[4].width == len("prompts 48")
+
+
+def test_a_starred_figure_fits_its_column() -> None:
+    row = Measured("demo", "1@30", "obs", 0.3, 7, psnr=100.0, ssim=0.9943, noise_error=1e-5,
+                   latent_distance=1.2e-3, clip=31.25, attributes=1.0, step_ms=1234.5,
+                   image_s=123.45, apart=frozenset(m.key for m in METRICS),
+                   unsure=frozenset({"step_ms", "image_s"}))  # fmt: skip
+    for column in board.columns([row]):
+        assert len(column.words(row)) <= column.head.width, column.head.label
+
+
 async def test_sorting_keeps_the_bases_apart(scene: tui_store.Scene) -> None:
     async with opened(scene.paths, size=(160, 50)) as (app, pilot):
         await press(app, pilot, "3", "s")
@@ -123,7 +153,7 @@ async def test_another_seed_of_the_dense_model_is_a_line_for_scale(paths: Paths)
         below = chart_text(app.screen).partition("another seed")[2]
         assert "1@50" not in below, "all variants are nearer to the dense model than that"
         facts = app.screen.query_one("#facts", Still).text
-        assert "another seed: latent distance 1.4e+00, PSNR (dB) 11.3, SSIM 0.310" in facts
+        assert "another seed: PSNR (dB) 11.3, SSIM 0.310, latent distance 1.4e+00" in facts
         await press(app, pilot, "y", "y")
         assert "attributes" in chart_text(app.screen)
         assert "another seed" not in chart_text(app.screen), "attributes need no other picture"
@@ -300,6 +330,16 @@ def test_ticks_are_round(values: tuple[float, ...], log: bool, words: list[str])
     assert [text for _, text in found.ticks] == words
     assert all(0 <= found.share(value) <= 1 for value in values)
     assert all(0 <= found.share(value) <= 1 for value, _ in found.ticks)
+
+
+def test_a_scale_ends_at_the_most_there_can_be() -> None:
+    found = scale([100.0], log=False, ticks=5, most=100.0)
+    assert found.ticks[-1] == (100.0, "100")
+    assert found.share(100.0) == 1.0
+    [y] = {board.axis(m).most for m in METRICS if m.key == "attributes"}
+    assert y == 100.0
+    points = [Point(1, 100, "a", "b", FRONT), Point(2, 100, "b", "b", OTHER)]
+    assert "102" not in "".join(text_of(draw(60, 16, Axis("x"), Axis("y", most=y), points)))
 
 
 @pytest.mark.parametrize("size", [(0, 0), (5, 3), (24, 5), (300, 80)])

@@ -305,8 +305,14 @@ class ABScreen(View[None]):
         for key, label in (("params", "parameters"), ("latency", "time")):
             variants = [m for m in (a, b) if m is not dense and _known(m, key)]
             if variants and _known(dense, key):
-                said = [change(m[key], dense[key]) or "same" for m in variants]
+                noisy = [key == "latency" and m["model"] in self._pairs.unsure for m in variants]
+                said = [
+                    "~" * vague + (change(m[key], dense[key], ".0f" if vague else ".1f") or "same")
+                    for m, vague in zip(variants, noisy, strict=True)
+                ]
                 facts.append(Fact(label, " → ".join(said)))
+                if any(noisy):
+                    facts.append(Fact("", "~ within noise", "muted"))
         return facts
 
     # -- acting ------------------------------------------------------------------------------

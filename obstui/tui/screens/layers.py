@@ -140,7 +140,8 @@ class LayersScreen(View[None]):
             if not any(layer.error is not None for layer in table.layers):
                 name = one_line(table.variant, limit=40)
                 line.append(f"  {name}: no errors were measured", style("warn"))
-        line.append("  N/d: calibration tokens for each input", style("faint"))
+        if any(column.head.key == "dims" for column in layers.columns(self._page.tables)):
+            line.append("  N/d: calibration tokens for each input", style("faint"))
         return line
 
     # -- arranging ---------------------------------------------------------------------------

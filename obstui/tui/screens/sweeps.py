@@ -17,7 +17,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import DataTable
 
-from obstui.measured import DENSE, Measured, Metric, as_csv, as_markdown
+from obstui.measured import DENSE, Measured, Metric, as_csv, as_markdown, axes
 from obstui.text import one_line
 from obstui.tui import board
 from obstui.tui.board import Board, BoardReading, Filter, Key, key_of
@@ -177,7 +177,7 @@ class SweepsScreen(View[None]):
         return next((m for m in known if m.key == wanted), known[0] if known else None)
 
     def _metrics(self, which: str) -> list[Metric]:
-        return board.axes(self._filter.of(self._board.rows))[which == "y"]
+        return axes(self._filter.of(self._board.rows))[which == "y"]
 
     def _draw_lines(self) -> None:
         chosen = self._chosen

@@ -30,10 +30,11 @@ _LEVEL = "┄"
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """`log`: by powers of ten, wherever all values are above zero."""
+    """`log`: by powers of ten, wherever all values are above zero. `most`: no value is above."""
 
     label: str
     log: bool = False
+    most: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +70,14 @@ class Scale:
         return (_log(value, self.log) - self.low) / (self.high - self.low)
 
 
-def scale(values: Iterable[float], *, log: bool, ticks: int) -> Scale:
-    """A scale with a little air around `values` (at least one), and about `ticks` round values."""
+def scale(values: Iterable[float], *, log: bool, ticks: int, most: float = math.inf) -> Scale:
+    """A scale with a little air around `values` (at least one), none above `most`, and about
+    `ticks` round values."""
     known = list(values)
     log = log and min(known) > 0
     low, high = _log(min(known), log), _log(max(known), log)
     air = 0.06 * (high - low) or abs(high) * 0.05 or 0.5
-    low, high = low - air, high + air
+    low, high = low - air, high + air if log else max(high, min(high + air, most))
     if log and (decades := _decades(low, high)):
         return Scale(low, high, log, decades[:: -(-len(decades) // ticks)])
     marks: list[float] = []
@@ -164,7 +166,7 @@ def draw(
     if not points or height < 5 or width < 24:
         return canvas.lines()
     heights = [*(point.y for point in points), *(level.y for level in levels)]
-    ys = scale(heights, log=y.log, ticks=max(2, (height - 3) // 3))
+    ys = scale(heights, log=y.log, ticks=max(2, (height - 3) // 3), most=y.most)
     left = max((len(words) for _, words in ys.ticks), default=0) + 1
     across, down = width - left - 2, height - 3
     xs = scale((p.x for p in points), log=x.log, ticks=max(2, across // 12))

@@ -8,6 +8,7 @@ from typing import Any
 from rich.text import Text
 
 from obstui.measured import Reseed, reseed_of
+from obstui.spread import unsure
 from obstui.text import one_line
 from obstui.tui import formats
 from obstui.tui.theme import style
@@ -132,15 +133,20 @@ _LATENCY_HEADS: tuple[str, ...] = (
 @in_its_place
 def latency_text(rows: Sequence[Mapping[str, Any]], width: int) -> Text:
     """One line for each model of a benchmark; times are medians, "ideal" what fewer operations
-    alone would give."""
+    alone would give, and a ratio that may be none at all is marked."""
+    noisy = unsure({"latency": rows}, "step_ms")
     dense = rows[0]["step_ms"] if rows else 0.0
     heads = _LATENCY_HEADS
     if not any(row.get("peak_bytes") for row in rows):
         heads = heads[:-1]
-    return aligned(heads, [_latency_row(row, dense)[: len(heads)] for row in rows], width)
+    cells = [_latency_row(row, dense, noisy=row["model"] in noisy)[: len(heads)] for row in rows]
+    text = aligned(heads, cells, width)
+    if noisy:
+        text.append("\n~ within noise: the quartiles overlap the dense model's", style("muted"))
+    return text
 
 
-def _latency_row(row: Mapping[str, Any], dense: float) -> tuple[Cell, ...]:
+def _latency_row(row: Mapping[str, Any], dense: float, *, noisy: bool) -> tuple[Cell, ...]:
     peak, ideal = row.get("peak_bytes"), row.get("ideal")
     faster = dense / row["step_ms"] if row["step_ms"] else 0.0
     return (
@@ -148,12 +154,13 @@ def _latency_row(row: Mapping[str, Any], dense: float) -> tuple[Cell, ...]:
         (f"{float(row['sparsity']) * 100:g} %" if row.get("sparsity") else "–", "text"),
         (f"{row['step_ms']:.1f}", "accent"),
         (f"{row['step_ms_low']:.1f}–{row['step_ms_high']:.1f}", "muted"),
-        (f"{faster:.2f} ×" if row.get("sparsity") else "–", "good" if faster > 1 else "text"),
+        (f"{'~' * noisy}{faster:.2f} ×" if row.get("sparsity") else "–",
+         "good" if faster > 1 and not noisy else "text"),
         (f"{row['image_s']:.2f}", "text"),
         (f"{ideal:.2f} ×" if ideal else "–", "muted"),
         (formats.params(int(row["params"])), "text"),
         (formats.size(peak) if peak else "–", "text"),
-    )
+    )  # fmt: skip
 
 
 def export_text(export: Mapping[str, Any]) -> Text:
