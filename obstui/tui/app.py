@@ -18,6 +18,7 @@ from rich.text import Text
 from textual import work
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.events import Event, Key, Paste
 from textual.screen import Screen
 
@@ -97,7 +98,9 @@ class Dashboard(Looks):
     # Textual loads the CSS of pushed screens, but not that of the first one.
     CSS_PATH = "screens/queue.tcss"
     COMMAND_PALETTE_BINDING = "ctrl+p"
-    KEYS_WAIT_FOR = frozenset({"submit", "form", "acts", "store", "models", "ab", "ask"})
+    # Enter runs what the palette lists: it must be what was found for the text that stands there.
+    KEYS_WAIT_FOR = frozenset({"submit", "form", "acts", "store", "models", "ab", "ask",
+                               CommandPalette._GATHER_COMMANDS_GROUP})  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("w", "start_worker", "Start worker", id="app.worker",
                 tooltip="Start the worker that carries the jobs out"),
