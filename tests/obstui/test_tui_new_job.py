@@ -545,6 +545,17 @@ async def test_escape_leaves_the_plan_first_and_asks_before_answers_are_lost(
         await until(pilot, lambda: isinstance(app.screen, QueueScreen))
 
 
+async def test_back_from_the_plan_the_keys_go_on_in_the_same_field(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n", "tab", "tab", "a", "ctrl+g")
+        await pilot.pause()
+        await pilot.press("ctrl+g")
+        await pilot.pause()
+        await pilot.press("Z")
+        assert app.screen.query_one("#answer-name", Input).value == "aZ"
+        assert not app.has_class("-comfortable")
+
+
 async def test_space_marks_the_first_row_and_marks_are_told_without_colour(
     scene: tui_store.Scene,
 ) -> None:

@@ -15,6 +15,7 @@ from textual.content import Content
 from textual.events import DescendantFocus, Paste
 from textual.widget import Widget
 from textual.widgets import Button, Input, Label, Select, SelectionList, TextArea
+from textual.worker import Worker
 
 from obstui import specs
 from obstui.again import command_line
@@ -30,6 +31,7 @@ from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.confirm import Question as Ask
 from obstui.tui.screens.view import Whole
 from obstui.tui.theme import style
+from obstui.tui.type_ahead import LOOK_EVERY
 from obstui.tui.widgets.key_bar import KeyBar
 from obstui.tui.widgets.plan_panel import PlanPanel
 from obstui.tui.widgets.question import Question, single_choices, variant_choices
@@ -70,6 +72,8 @@ class NewJobScreen(Whole[int]):
                 priority=True, tooltip="Copy the command line that would queue this"),
         Binding("ctrl+t", "copy('yaml')", "Copy YAML", id="form.copy-yaml", show=False,
                 priority=True, tooltip="Copy this as a file for obstui submit"),
+        Binding("ctrl+z", "bring_back", "Bring back", id="form.bring-back", show=False,
+                priority=True, tooltip="The answers from before a picture was dropped here"),
         Binding("escape", "leave", "Back", id="form.leave", show=False,
                 tooltip="Back, nothing queued"),
     ]  # fmt: skip
@@ -86,6 +90,10 @@ class NewJobScreen(Whole[int]):
         self._contradicted: Question | None = None
         self._refusals: dict[tuple[str, str], str] = {}
         self._before_preset: Mapping[str, Any] = {}
+        self._written_in: Widget | None = None
+        self._cursor: Any = None
+        self._picture: Worker[bool] | None = None
+        self._replaced: tuple[str, dict[str, Any], dict[str, Any]] | None = None
 
     @property
     def _made(self) -> Sequence[JobView]:
@@ -169,23 +177,52 @@ class NewJobScreen(Whole[int]):
     def on_paste(self, event: Paste) -> None:
         """A picture dropped on the terminal: its settings are the answers."""
         if path := recipe.dropped(event.text):
-            self._take_picture(path)
+            self._picture = self._take_picture(path)
 
     @work(group="picture", exclusive=True, exit_on_error=False, description="read a picture")
-    async def _take_picture(self, path: str) -> None:
+    async def _take_picture(self, path: str) -> bool:
+        """Whether it has filled the form."""
         try:
             if self._edits is not None and self.kind != "generate":
                 raise recipe.NotOurs("A picture can only fill the form of a job that generates.")
             opening = await asyncio.to_thread(recipe.opening, path)
         except recipe.NotOurs as err:
             self.notify(str(err), severity="warning", markup=False)
+            return False
+        before = self._before_picture or (self.kind, self._all_answers)
+        self._fill(opening.kind, opening.answers)
+        self._show_kind()
+        self._replaced = *before, self._all_answers
+        self.refresh_bindings()
+        words = f"The answers are those of {one_line(path, limit=120)}: ctrl+z brings back yours."
+        if opening.remark:  # longer to read
+            self.notify(f"{words} {opening.remark}", severity="warning", markup=False)
         else:
-            self._fill(opening.kind, opening.answers)
-            words = f"The answers are those of {one_line(path, limit=120)}"
-            if opening.remark:  # longer to read
-                self.notify(f"{words}. {opening.remark}", severity="warning", markup=False)
-            else:
-                self.notify(words, markup=False, timeout=4)
+            self.notify(words, markup=False, timeout=6)
+        return True
+
+    async def _picture_taken(self) -> bool:
+        """Once the picture that was dropped last has been read: whether it has filled the form, if
+        there was one to wait for."""
+        waited = False
+        while (picture := self._picture) is not None and not picture.is_finished:
+            waited = True
+            await asyncio.sleep(LOOK_EVERY)
+        return not waited or (picture is not None and bool(picture.result))
+
+    @property
+    def _before_picture(self) -> tuple[str, dict[str, Any]] | None:
+        """The kind and the answers that a picture has replaced; None once something else has been
+        written, which to bring them back would lose."""
+        if self._replaced is None or self._replaced[2] != self._all_answers:
+            return None
+        return self._replaced[:2]
+
+    def action_bring_back(self) -> None:
+        if before := self._before_picture:
+            self._replaced = None
+            self._fill(*before)
+            self.refresh_bindings()
 
     @on(Select.Changed, "#kind")
     def _show_kind(self) -> None:
@@ -245,6 +282,8 @@ class NewJobScreen(Whole[int]):
         if action == "pick":
             question = _question_of(self.focused)
             return question is not None and question.field.pick is not None
+        if action == "bring_back":
+            return self._before_picture is not None
         if action == "plan":  # where there is room it stands beside the questions
             return self.has_class("-plan") or not self.has_class("-wide")
         return super().check_action(action, parameters)
@@ -265,7 +304,18 @@ class NewJobScreen(Whole[int]):
         self.app.push_screen(Pick(sort, begin), taken)
 
     def action_plan(self) -> None:
+        """Back from the plan, the keys go where they went before."""
         self.toggle_class("-plan")
+        if self.has_class("-plan"):
+            self._written_in = self.focused
+            self._cursor = getattr(self.focused, "selection", None)
+        else:
+            self.call_after_refresh(self._write_on)
+
+    def _write_on(self) -> None:
+        self.set_focus(field := self._written_in)
+        if isinstance(field, Input):  # to which the focus marks all: the next key would replace it
+            field.call_later(setattr, field, "selection", self._cursor)
 
     @property
     def _asked(self) -> list[Question]:
@@ -387,9 +437,19 @@ class NewJobScreen(Whole[int]):
         return not wrong
 
     def action_submit(self) -> None:
-        if self._judge_all() and not self._sending:
+        if not self._sending:
             self._sending = True
-            self._send(self.kind, self._answers)
+            self._submit()
+
+    @work(group="submit", exit_on_error=False)
+    async def _submit(self) -> None:
+        """What is queued is what the form says once a picture that was dropped has filled it; one
+        that cannot was meant to."""
+        try:
+            if await self._picture_taken() and self._judge_all():
+                await self._send(self.kind, self._answers)
+        finally:
+            self._sending = False
 
     def action_copy(self, how: str) -> None:
         if self._judge_all():
@@ -411,7 +471,6 @@ class NewJobScreen(Whole[int]):
             what = "The command line" if len(new) == 1 else f"{len(new):,} command lines"
         await copy(self.dashboard, text, what)
 
-    @work(group="submit", exit_on_error=False)
     async def _send(self, kind: str, answers: dict[str, Any]) -> None:
         """Read the files that the answers name, then queue; "queued" is said after the commit."""
         try:
@@ -423,8 +482,6 @@ class NewJobScreen(Whole[int]):
         else:
             self.app.notify(words, markup=False, timeout=3)
             self.dismiss(job_id)
-        finally:
-            self._sending = False
 
     def _refused(self, err: Exception) -> None:
         """Put the sentence under its field where it has one, else above the buttons."""
