@@ -20,7 +20,7 @@ from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.events import Event, Key, Paste
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from obstui.config import Settings
 from obstui.tui import attention, theme
@@ -373,10 +373,10 @@ class Dashboard(Looks):
 
     async def action_go(self, name: str) -> None:
         """Show a place; what lay above the queue is left."""
-        if not isinstance(self.screen, View):
+        if isinstance(self.screen, ModalScreen) or hasattr(type(self.screen), "unsaved"):
             return  # a question or a form wants its answer first
         place = next(place for place in PLACES if place.name == name)
-        if self.screen.place == name:
+        if isinstance(self.screen, View) and self.screen.place == name:
             return
         while len(self.screen_stack) > 1:
             await self.pop_screen()
@@ -467,7 +467,7 @@ class Dashboard(Looks):
             seen.add(binding.action)
             yield SystemCommand(
                 binding.description,
-                f"{key_name(key)}: {tooltip or binding.tooltip}",
+                f"{key_name(key, self.appearance)}: {tooltip or binding.tooltip}",
                 _runner(self, binding.action, node),
             )
 

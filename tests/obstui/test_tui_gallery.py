@@ -17,6 +17,7 @@ from obstui.tui.pairs import PairsReading, paired
 from obstui.tui.screens.ab import ABScreen
 from obstui.tui.screens.gallery import BadFilter, GalleryScreen, parse_filter
 from obstui.tui.screens.job import JobScreen
+from obstui.tui.screens.keys import key_lines
 from obstui.tui.screens.picture import PictureScreen
 from obstui.tui.snapshot import workers_done
 from obstui.tui.widgets.full_picture import FullPicture
@@ -221,6 +222,21 @@ async def test_a_full_picture_tells_how_it_was_made_and_what_it_costs(
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, GalleryScreen))
         assert shown(app, "#count") == "3 of 24"
+
+
+async def test_from_a_full_picture_every_place_is_one_key_away(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: shown(app, "#count"))
+        for key, place in (("2", "gallery"), ("4", "models")):
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(app.screen, PictureScreen))
+            listed = {name for line in key_lines(app.screen) for name in line.keys}
+            assert {*"123456"} <= listed
+            assert "/" not in listed
+            await pilot.press(key)
+            await until(pilot, lambda place=place: getattr(app.screen, "place", "") == place)
+            await until(pilot, lambda: app.up_to_date)
 
 
 async def test_without_pixels_wanted_pictures_are_off(scene: tui_store.Scene) -> None:
