@@ -13,8 +13,9 @@ from rich.style import Style
 from obstui.config import Paths
 from obstui.options import JobOptions
 from obstui.specs import parse
+from obstui.store import EventView
 from obstui.tui import theme
-from obstui.tui.facts import Sample
+from obstui.tui.facts import Fold, Sample
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.layers import LayersScreen
 from obstui.tui.screens.picture import PictureScreen
@@ -313,6 +314,31 @@ async def test_a_finished_job_is_replayed_and_left_at_its_end(paths: Paths) -> N
         assert tail.lines
         await pilot.press("escape")
         assert isinstance(app.screen, QueueScreen)
+    scene.close()
+
+
+def test_all_variants_are_saved_where_a_story_ends() -> None:
+    story = Fold(1, 1)
+    saved = [("variant_saved", {"sparsity": level}) for level in (0.1, 0.3)]
+    begun = ("phase", {"name": "save", "total": 2})
+    sampled = ("sample", {"device": "cpu", "now": 1, "done": 1})
+    for number, (kind, payload) in enumerate([begun, saved[0], sampled, saved[1]]):
+        story.add([EventView(number, 1, 1, float(number), kind, payload)])
+    assert story.facts().phase_done == 2
+
+
+async def test_what_is_being_saved_is_told_in_words(paths: Paths) -> None:
+    scene, claim = night(paths.home, finished=False)
+    progress = {"phase": "save", "done": 1, "total": 2, "unit": "variants", "detail": "s10"}
+    scene.store.progress(claim, progress)
+    async with opened(paths, watch=1, size=(120, 40)) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: "save 1 of 2 variants" in shown(app, "#job-status"))
+        assert "writing the 30 % variant" in shown(app, "#job-status")
+        progress |= {"phase": "check", "detail": "s10 on held-out prompts"}
+        scene.store.progress(claim, progress)
+        words = "the 10 % variant on held-out prompts"
+        await until(pilot, lambda: words in shown(app, "#job-status"))
     scene.close()
 
 
