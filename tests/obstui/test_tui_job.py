@@ -22,7 +22,7 @@ from obstui.tui.screens.picture import PictureScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.snapshot import workers_done
 from obstui.tui.widgets.job_table import JobTable
-from obstui.tui.widgets.layer_map import CURSOR, HEIGHTS, LayerMap, plan
+from obstui.tui.widgets.layer_map import CURSOR, HEIGHTS, LayerMap, plan, stages
 from obstui.tui.widgets.log_tail import LogTail
 from obstui.tui.widgets.log_view import LogLines, LogView
 from obstui.tui.widgets.picture import Picture, PictureRow
@@ -90,6 +90,26 @@ async def test_the_cursor_of_the_map_tells_a_target(busy: tui_store.Scene) -> No
         assert cell.style is not None
         assert Style(bgcolor=cell.style.bgcolor) == Style.parse(theme.style("cursor"))
         assert not cell.style.reverse
+
+
+@pytest.mark.parametrize("job", [1, 5])
+async def test_the_cursors_mark_leaves_the_stages_names_to_read(
+    busy: tui_store.Scene, job: int
+) -> None:
+    async with opened(busy.paths, watch=job) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.query_one(LayerMap).targets)
+        layers = app.screen.query_one(LayerMap)
+        layers.focus()
+        await pilot.pause()
+        names = [stage for stage, _, _ in stages(layers.targets)]
+        for block in layers._blocks:
+            head = layers.render_line(0).text
+            assert head.index(CURSOR) == layers._region(layers._kinds[0], block).x
+            words = head.replace(CURSOR, " ").split()
+            for word, name in zip(words, names, strict=True):
+                assert word in (name, name[0] + name[-1]), head
+            await pilot.press("l")
 
 
 async def test_the_targets_tab_has_a_row_for_each(busy: tui_store.Scene) -> None:
