@@ -293,6 +293,28 @@ async def test_a_variant_is_flipped_against_the_dense_picture_of_another_job(
         await until(pilot, lambda: isinstance(app.screen, GalleryScreen))
 
 
+@pytest.mark.parametrize("width", [60, 80, 160])
+async def test_side_by_side_no_measure_is_cut(scene: tui_store.Scene, width: int) -> None:
+    async with opened(scene.paths, size=(width, 24)) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: shown(app, "#count"))
+        await pilot.press("slash", *"job:2 square", "enter")
+        await until(pilot, lambda: shown(app, "#count") == "1 of 4")
+        await pilot.press("c", "s")
+        await until(pilot, lambda: "PSNR" in shown(app, "#ab-line"))
+        await pilot.pause()
+        rows = [strip.text for strip in app.screen._compositor.render_strips(app.size)]
+        screen = "\n".join(rows[3:])  # below the prompt
+        assert "…" not in screen
+        assert "s side" in screen
+        assert "d difference" in screen
+        assert "mean 5.3 of 255" in screen
+        if width >= 80:
+            assert "time −" in screen
+        else:
+            assert "all pictures" not in screen
+
+
 async def test_a_comparison_steps_through_its_models_with_their_measures(
     scene: tui_store.Scene,
 ) -> None:
