@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
@@ -20,11 +20,8 @@ from textual.worker import Worker
 from obstui import specs
 from obstui.again import command_line
 from obstui.errors import Problem
-from obstui.job_files import as_yaml
-from obstui.lookup import checked
-from obstui.options import NewJob
 from obstui.text import one_line
-from obstui.tui import form, recipe
+from obstui.tui import form, queueing, recipe
 from obstui.tui.clipboard import copy
 from obstui.tui.follow import MadeReading
 from obstui.tui.screens.confirm import Confirm
@@ -39,7 +36,7 @@ from obstui.tui.widgets.still import Still
 from obstui.tui.writer import Declined, sentence
 
 if TYPE_CHECKING:
-    from obstui.store import JobView, Reader, Store
+    from obstui.store import JobView, Reader
 
 
 _LEAVE = Ask("Leave the form?", "Nothing is queued, and the answers are gone.",
@@ -459,8 +456,10 @@ class NewJobScreen(Whole[int]):
     async def _copy(self, how: str, kind: str, answers: dict[str, Any]) -> None:
         """`how`: "command" or "yaml"."""
         try:
-            new = await asyncio.to_thread(_prepare, kind, answers)
-            text = _as_yaml(new, form.several(kind, answers), str(answers.get("name") or ""))
+            new = await asyncio.to_thread(queueing.prepared, kind, answers)
+            text = queueing.as_text(
+                new, form.several(kind, answers), str(answers.get("name") or "")
+            )
             if how == "command":
                 text = "\n".join(command_line(job.spec, job.options) for job in new)
         except Problem as err:
@@ -474,9 +473,9 @@ class NewJobScreen(Whole[int]):
     async def _send(self, kind: str, answers: dict[str, Any]) -> None:
         """Read the files that the answers name, then queue; "queued" is said after the commit."""
         try:
-            new = await asyncio.to_thread(_prepare, kind, answers)
+            new = await asyncio.to_thread(queueing.prepared, kind, answers)
             sweep = form.sweep_name(kind, answers)
-            job_id, words = await self.dashboard.write(_act(new, sweep, self._edits))
+            job_id, words = await self.dashboard.write(queueing.act(new, sweep, self._edits))
         except (Problem, Declined) as err:
             self._refused(err)
         else:
@@ -507,46 +506,7 @@ def _refusal(err: Exception) -> str:
     return f"see {field.label}." if field else sentence(err)
 
 
-def _act(
-    new: Sequence[NewJob], sweep: str | None, edits: int | None
-) -> Callable[[Store], tuple[int, str]]:
-    """What the store is to do, giving the (first) job's number and what to say. Raises BadSpec."""
-    if edits is not None and len(new) > 1:
-        raise specs.BadSpec(f"Job {edits} stays one job: give one value of each.")
-
-    def act(store: Store) -> tuple[int, str]:
-        if edits is not None:
-            return store.edit(edits, new[0].spec, new[0].options).id, f"Job {edits} changed."
-        jobs = store.enqueue_all(new, sweep=sweep)
-        first, last = jobs[0], jobs[-1]
-        if sweep is None:
-            return first.id, f"Queued as job {first.id}."
-        span = f"{first.id} to {last.id}"
-        return first.id, f"Queued {len(jobs):,} jobs, {span}, as sweep {first.sweep_id}."
-
-    return act
-
-
-def _as_yaml(new: list[NewJob], matrix: Iterable[str], name: str) -> str:
-    """A job, or a sweep of that name over the fields in `matrix`, as `obstui submit` takes it."""
-    specs = [job.spec.model_dump(mode="json") for job in new]
-    varied = {key: list(dict.fromkeys(spec[key] for spec in specs)) for key in matrix}
-    fields = {**specs[0], "name": name} if varied else specs[0]
-    return as_yaml(fields, new[0].options, varied)
-
-
 def _question_of(widget: Widget | None) -> Question | None:
     """The question that a widget takes the answer to."""
     above = widget.ancestors if widget is not None else ()
     return next((node for node in above if isinstance(node, Question)), None)
-
-
-def _prepare(kind: str, answers: dict[str, Any]) -> list[NewJob]:
-    """Answers to jobs; looks at files, so never on the UI thread. Raises BadSpec, CannotPlan."""
-    from obstui.plan import check_tokens
-
-    options = form.options(answers)
-    found = [checked(data) for data in form.jobs_data(kind, answers)]
-    for spec in found:
-        check_tokens(spec)
-    return [NewJob(spec, options) for spec in found]
