@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,9 @@ def axis(values: Sequence[float], marks: int = 5, most: float = math.inf) -> Axi
         return Axis(
             10.0**first, 10.0**last, True, tuple(10.0**e for e in range(first, last + 1, step))
         )
-    span = (high - low) or abs(high) or 1.0
+    span = (high - low) or abs(high)
+    if span / marks < sys.float_info.min:
+        span = 1.0
     rough = span / marks
     unit = 10.0 ** math.floor(math.log10(rough))
     step_size = next(unit * n for n in (1, 2, 5, 10) if unit * n >= rough)

@@ -26,8 +26,8 @@ def check_model(model: str) -> str:
     """`model` as the child will find it. Raises NoSuchModel.
 
     "demo", "owner/name" (a hub id) and "modelscope:owner/name" are taken as they are; a folder
-    needs `model_index.json`, a file must be `.safetensors`; paths become absolute, and a name of
-    `obstui models add` what it stands for.
+    needs `model_index.json`, a file must be `.safetensors` and as long as its header says; paths
+    become absolute, and a name of `obstui models add` what it stands for.
     """
     if model == "demo":
         return model
@@ -45,6 +45,10 @@ def check_model(model: str) -> str:
     if path.is_file():
         if path.suffix != ".safetensors":
             raise NoSuchModel(f"{shown} is not a .safetensors file: convert it first.")
+        if path.stat().st_size != _safetensors_bytes(path):
+            raise NoSuchModel(
+                f"{shown} is cut short or damaged, or no safetensors file at all: fetch it again."
+            )
         return str(path.absolute())
     if _HUB_ID.match(model) and not model.startswith((".", "/", "~")):
         return model

@@ -18,8 +18,9 @@ from rich.text import Text
 from textual import work
 from textual.app import SystemCommand
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.events import Event, Key, Paste
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from obstui.config import Settings
 from obstui.tui import attention, theme
@@ -97,7 +98,9 @@ class Dashboard(Looks):
     # Textual loads the CSS of pushed screens, but not that of the first one.
     CSS_PATH = "screens/queue.tcss"
     COMMAND_PALETTE_BINDING = "ctrl+p"
-    KEYS_WAIT_FOR = frozenset({"submit", "form", "acts", "store", "models", "ab", "ask"})
+    # Enter runs what the palette lists: it must be what was found for the text that stands there.
+    KEYS_WAIT_FOR = frozenset({"submit", "form", "acts", "store", "models", "ab", "ask",
+                               CommandPalette._GATHER_COMMANDS_GROUP})  # fmt: skip
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("w", "start_worker", "Start worker", id="app.worker",
                 tooltip="Start the worker that carries the jobs out"),
@@ -370,10 +373,10 @@ class Dashboard(Looks):
 
     async def action_go(self, name: str) -> None:
         """Show a place; what lay above the queue is left."""
-        if not isinstance(self.screen, View):
+        if isinstance(self.screen, ModalScreen) or hasattr(type(self.screen), "unsaved"):
             return  # a question or a form wants its answer first
         place = next(place for place in PLACES if place.name == name)
-        if self.screen.place == name:
+        if isinstance(self.screen, View) and self.screen.place == name:
             return
         while len(self.screen_stack) > 1:
             await self.pop_screen()
@@ -463,7 +466,7 @@ class Dashboard(Looks):
             seen.add(binding.action)
             yield SystemCommand(
                 binding.description,
-                f"{key_name(key)}: {tooltip or binding.tooltip}",
+                f"{key_name(key, self.appearance)}: {tooltip or binding.tooltip}",
                 _runner(self, binding.action, node),
             )
 

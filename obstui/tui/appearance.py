@@ -49,6 +49,16 @@ def to_ascii(text: str) -> str:
     return text if text.isascii() else text.translate(_TABLE)
 
 
+_KEYS = {"←": "Left", "→": "Right", "↑": "Up", "↓": "Down", "⏎": "Enter", "⌫": "Backspace"}
+
+
+def spelled(key: str) -> str:
+    """A key's sign as a word: its twin in ASCII is the name of another key."""
+    for sign, word in _KEYS.items():
+        key = key.replace(sign, word)
+    return key
+
+
 class Ascii(LineFilter):
     """The last step before the terminal: whatever a widget draws, people's own text, borders."""
 

@@ -167,6 +167,8 @@ class Fold:
                     self._held_out.setdefault(name, {})[str(p["sparsity"])] = error
             case "memory_measured":
                 self._forecast = p.get("forecast")
+            case "variant_saved" if self._phase == "save":
+                self._done += 1
             case "image_saved":
                 self._images[p["path"]] = p
             case "model_measured":

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+from textual.binding import Binding
 from textual.filter import LineFilter, NoColor
 from textual.notifications import SeverityLevel
 from textual.screen import Screen
@@ -13,7 +14,7 @@ from textual.timer import Timer
 
 from obstui.config import Settings
 from obstui.tui import theme
-from obstui.tui.appearance import Appearance, Ascii, colourless
+from obstui.tui.appearance import Appearance, Ascii, colourless, spelled
 from obstui.tui.remembered import Remembered
 from obstui.tui.type_ahead import TypeAhead
 
@@ -81,6 +82,10 @@ class Looks(TypeAhead[None]):
         if self.appearance.ascii:
             filters.append(Ascii())
         return filters
+
+    def get_key_display(self, binding: Binding) -> str:
+        shown = super().get_key_display(binding)
+        return spelled(shown) if self.appearance.ascii else shown
 
     async def action_theme(self, name: str) -> None:
         """Wear a theme of `theme.THEMES`, now and the next time."""

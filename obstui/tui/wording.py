@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ _NEXT_STEP = {
     "timeout": "It needs more time.",
     "dep_failed": "A job that it builds on failed: try that one again first.",
 }
+_FOLDER = re.compile(r"^s(\d+(?:\.\d+)?)\b")
 _FAILS_AGAIN = ("oom_gpu", "bad_input", "timeout")
 """As it is."""
 
@@ -156,6 +158,17 @@ def phase_words(progress: Mapping[str, Any]) -> str:
         return name
     unit = one_line(progress.get("unit") or "", limit=16)
     return f"{name} {progress.get('done') or 0} of {total} {unit}".rstrip()
+
+
+def at_work_on(job: JobView) -> str:
+    """What a live job is busy with. It tells which variant it has done last, by its folder's name:
+    s10 on held-out prompts."""
+    progress = job.progress or {}
+    levels, done = job.spec.get("sparsity") or (), int(progress.get("done") or 0)
+    if progress.get("phase") == "save" and done < len(levels):
+        return f"writing the {100 * float(levels[done]):g} % variant"
+    detail = one_line(progress.get("detail") or "", limit=200)
+    return _FOLDER.sub(r"the \1 % variant", detail)
 
 
 def next_step(job: JobView, *, readonly: bool) -> str:

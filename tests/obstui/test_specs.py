@@ -108,6 +108,15 @@ def test_a_folder_or_file_that_is_no_model(tmp_path: Path) -> None:
         check_model(str(pickle))
 
 
+def test_a_model_file_that_is_not_whole(tmp_path: Path) -> None:
+    whole = make_variant(tmp_path)
+    assert check_model(str(whole)) == str(whole)
+    for damaged in (whole.read_bytes()[:-3], b"no header at all"):
+        whole.write_bytes(damaged)
+        with pytest.raises(NoSuchModel, match="cut short or damaged"):
+            check_model(str(whole))
+
+
 def make_variant(folder: Path) -> Path:
     unet = folder / "unet"
     unet.mkdir(parents=True)

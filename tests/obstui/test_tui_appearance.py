@@ -13,6 +13,7 @@ from rich.color import ColorSystem
 from textual.color import Color
 from textual.pilot import Pilot
 from textual.strip import Strip
+from textual.widgets._footer import FooterKey
 
 from obstui.config import THEMES, BadSettings, Paths, Settings
 from obstui.tui import theme
@@ -21,7 +22,7 @@ from obstui.tui.appearance import Appearance, to_ascii
 from obstui.tui.keymap import doubled, known_ids, wrong_ids
 from obstui.tui.places import PLACES
 from obstui.tui.remembered import Remembered
-from obstui.tui.screens.keys import KeysScreen, key_lines
+from obstui.tui.screens.keys import KeysScreen, key_lines, key_name
 from obstui.tui.snapshot import settled
 from obstui.tui.widgets.layer_map import AT_WORK, GATHERING, HEIGHTS, WAITING
 from tests.obstui import tui_pilot, tui_store
@@ -166,6 +167,17 @@ async def test_ascii_is_ascii_everywhere(busy: tui_store.Scene, keys: tuple[str,
         for strip in await drawn(pilot):
             assert strip.text.isascii(), strip.text
             assert len(strip.text) == strip.cell_length == 80
+
+
+async def test_in_ascii_a_key_is_a_word_and_not_another_key(busy: tui_store.Scene) -> None:
+    async with tui_pilot.opened(busy.paths, appearance=Appearance(ascii=True)) as (app, _):
+        shown = {key.key: key.key_display for key in app.screen.query(FooterKey)}
+        assert shown["enter"] == "Enter"
+        keys = {line.id: line.keys for line in key_lines(app.screen)}
+        assert keys["queue.open"] == ["Enter"]
+        signs = [key for names in keys.values() for key in names if not key.isascii()]
+        assert not signs
+        assert key_name("down", app.appearance) == "Down"
 
 
 def test_ascii_keeps_the_width() -> None:

@@ -17,6 +17,7 @@ from obstui.tui.pairs import PairsReading, paired
 from obstui.tui.screens.ab import ABScreen
 from obstui.tui.screens.gallery import BadFilter, GalleryScreen, parse_filter
 from obstui.tui.screens.job import JobScreen
+from obstui.tui.screens.keys import key_lines
 from obstui.tui.screens.picture import PictureScreen
 from obstui.tui.snapshot import workers_done
 from obstui.tui.widgets.full_picture import FullPicture
@@ -223,6 +224,21 @@ async def test_a_full_picture_tells_how_it_was_made_and_what_it_costs(
         assert shown(app, "#count") == "3 of 24"
 
 
+async def test_from_a_full_picture_every_place_is_one_key_away(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: shown(app, "#count"))
+        for key, place in (("2", "gallery"), ("4", "models")):
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(app.screen, PictureScreen))
+            listed = {name for line in key_lines(app.screen) for name in line.keys}
+            assert {*"123456"} <= listed
+            assert "/" not in listed
+            await pilot.press(key)
+            await until(pilot, lambda place=place: getattr(app.screen, "place", "") == place)
+            await until(pilot, lambda: app.up_to_date)
+
+
 async def test_without_pixels_wanted_pictures_are_off(scene: tui_store.Scene) -> None:
     async with opened(scene.paths, pictures=Display(modes=("off", "half", "ascii"))) as (
         app,
@@ -275,6 +291,28 @@ async def test_a_variant_is_flipped_against_the_dense_picture_of_another_job(
         assert app.screen.has_class("-side")
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, GalleryScreen))
+
+
+@pytest.mark.parametrize("width", [60, 80, 160])
+async def test_side_by_side_no_measure_is_cut(scene: tui_store.Scene, width: int) -> None:
+    async with opened(scene.paths, size=(width, 24)) as (app, pilot):
+        await pilot.press("2")
+        await until(pilot, lambda: shown(app, "#count"))
+        await pilot.press("slash", *"job:2 square", "enter")
+        await until(pilot, lambda: shown(app, "#count") == "1 of 4")
+        await pilot.press("c", "s")
+        await until(pilot, lambda: "PSNR" in shown(app, "#ab-line"))
+        await pilot.pause()
+        rows = [strip.text for strip in app.screen._compositor.render_strips(app.size)]
+        screen = "\n".join(rows[3:])  # below the prompt
+        assert "…" not in screen
+        assert "s side" in screen
+        assert "d difference" in screen
+        assert "mean 5.3 of 255" in screen
+        if width >= 80:
+            assert "time −" in screen
+        else:
+            assert "all pictures" not in screen
 
 
 async def test_a_comparison_steps_through_its_models_with_their_measures(

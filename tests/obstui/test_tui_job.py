@@ -15,15 +15,16 @@ from obstui.cli.jobs import latency_table
 from obstui.config import Paths
 from obstui.options import JobOptions
 from obstui.specs import parse
+from obstui.store import EventView
 from obstui.tui import theme, wording
-from obstui.tui.facts import Sample
+from obstui.tui.facts import Fold, Sample
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.layers import LayersScreen
 from obstui.tui.screens.picture import PictureScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.snapshot import workers_done
 from obstui.tui.widgets.job_table import JobTable
-from obstui.tui.widgets.layer_map import CURSOR, HEIGHTS, LayerMap, plan
+from obstui.tui.widgets.layer_map import CURSOR, HEIGHTS, LayerMap, plan, stages
 from obstui.tui.widgets.log_tail import LogTail
 from obstui.tui.widgets.log_view import LogLines, LogView
 from obstui.tui.widgets.picture import Picture, PictureRow
@@ -91,6 +92,26 @@ async def test_the_cursor_of_the_map_tells_a_target(busy: tui_store.Scene) -> No
         assert cell.style is not None
         assert Style(bgcolor=cell.style.bgcolor) == Style.parse(theme.style("cursor"))
         assert not cell.style.reverse
+
+
+@pytest.mark.parametrize("job", [1, 5])
+async def test_the_cursors_mark_leaves_the_stages_names_to_read(
+    busy: tui_store.Scene, job: int
+) -> None:
+    async with opened(busy.paths, watch=job) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.query_one(LayerMap).targets)
+        layers = app.screen.query_one(LayerMap)
+        layers.focus()
+        await pilot.pause()
+        names = [stage for stage, _, _ in stages(layers.targets)]
+        for block in layers._blocks:
+            head = layers.render_line(0).text
+            assert head.index(CURSOR) == layers._region(layers._kinds[0], block).x
+            words = head.replace(CURSOR, " ").split()
+            for word, name in zip(words, names, strict=True):
+                assert word in (name, name[0] + name[-1]), head
+            await pilot.press("l")
 
 
 async def test_the_targets_tab_has_a_row_for_each(busy: tui_store.Scene) -> None:
@@ -315,6 +336,31 @@ async def test_a_finished_job_is_replayed_and_left_at_its_end(paths: Paths) -> N
         assert tail.lines
         await pilot.press("escape")
         assert isinstance(app.screen, QueueScreen)
+    scene.close()
+
+
+def test_all_variants_are_saved_where_a_story_ends() -> None:
+    story = Fold(1, 1)
+    saved = [("variant_saved", {"sparsity": level}) for level in (0.1, 0.3)]
+    begun = ("phase", {"name": "save", "total": 2})
+    sampled = ("sample", {"device": "cpu", "now": 1, "done": 1})
+    for number, (kind, payload) in enumerate([begun, saved[0], sampled, saved[1]]):
+        story.add([EventView(number, 1, 1, float(number), kind, payload)])
+    assert story.facts().phase_done == 2
+
+
+async def test_what_is_being_saved_is_told_in_words(paths: Paths) -> None:
+    scene, claim = night(paths.home, finished=False)
+    progress = {"phase": "save", "done": 1, "total": 2, "unit": "variants", "detail": "s10"}
+    scene.store.progress(claim, progress)
+    async with opened(paths, watch=1, size=(120, 40)) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: "save 1 of 2 variants" in shown(app, "#job-status"))
+        assert "writing the 30 % variant" in shown(app, "#job-status")
+        progress |= {"phase": "check", "detail": "s10 on held-out prompts"}
+        scene.store.progress(claim, progress)
+        words = "the 10 % variant on held-out prompts"
+        await until(pilot, lambda: words in shown(app, "#job-status"))
     scene.close()
 
 

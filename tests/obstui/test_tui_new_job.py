@@ -545,6 +545,17 @@ async def test_escape_leaves_the_plan_first_and_asks_before_answers_are_lost(
         await until(pilot, lambda: isinstance(app.screen, QueueScreen))
 
 
+async def test_back_from_the_plan_the_keys_go_on_in_the_same_field(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n", "tab", "tab", "a", "ctrl+g")
+        await pilot.pause()
+        await pilot.press("ctrl+g")
+        await pilot.pause()
+        await pilot.press("Z")
+        assert app.screen.query_one("#answer-name", Input).value == "aZ"
+        assert not app.has_class("-comfortable")
+
+
 async def test_space_marks_the_first_row_and_marks_are_told_without_colour(
     scene: tui_store.Scene,
 ) -> None:
@@ -575,6 +586,21 @@ async def test_a_model_that_is_nowhere_has_no_plan_and_is_named_while_it_is_writ
         app.screen.query_one("#answer-model", Input).value = "owner/name"
         await until(pilot, lambda: shown(app, "#summary").startswith("Plan, if it is SDXL: "))
         assert fault(app, "model") == ""
+
+
+async def test_a_file_that_is_no_model_is_named_in_no_more_lines_than_it_takes(
+    scene: tui_store.Scene, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(b"no header" * 500)
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        app.screen.query_one("#answer-model", Input).value = str(file)
+        await until(pilot, lambda: "cut short or damaged" in fault(app, "model"))
+        said = app.screen.query_one("#ask-model .fault").region
+        assert app.screen.query_one("#ask-sparsity").region.y == said.bottom
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: app.focused is app.screen.query_one("#answer-model"))
 
 
 async def test_what_stands_in_an_empty_field_is_this_kinds_default(scene: tui_store.Scene) -> None:

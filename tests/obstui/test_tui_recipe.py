@@ -27,6 +27,7 @@ from obstui.tui.screens.ab import ABScreen
 from obstui.tui.screens.gallery import GalleryScreen
 from obstui.tui.screens.new_job import NewJobScreen
 from obstui.tui.screens.picture import PictureScreen
+from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.widgets.still import Still
 from tests.obstui import tui_store
 from tests.obstui.tui_pilot import opened, until
@@ -278,6 +279,69 @@ async def test_a_dropped_picture_fills_the_form(
         assert app.screen.query_one("#answer-prompts", TextArea).text == FACTS["prompt"]
         assert app.screen.query_one("#answer-name", Input).value == ""
         assert app.screen.query_one("#answer-variant", Select).value == "1@30"
+
+
+async def test_queueing_waits_for_the_picture_that_was_dropped_last(
+    scene: tui_store.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(path: str) -> form.Opening:
+        time.sleep(0.5)
+        return reading(path)
+
+    reading = recipe.opening
+    monkeypatch.setattr(recipe, "opening", slowly)
+    files = [painted(tmp_path / f"{seed}.png", seed=seed) for seed in (1, 2)]
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        for file in files:
+            app.post_message(events.Paste(str(file)))
+        app.post_message(events.Key("ctrl+s", None))
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+    with Reader.open(scene.paths) as reader:
+        job = reader.jobs()[0]
+    assert (job.kind, job.spec["seed"]) == ("generate", 2)
+
+
+async def test_a_picture_that_cannot_fill_the_form_queues_nothing_in_its_place(
+    scene: tui_store.Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(path: str) -> form.Opening:
+        time.sleep(0.5)
+        raise recipe.NotOurs("This picture does not tell.")
+
+    monkeypatch.setattr(recipe, "opening", slowly)
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        app.post_message(events.Paste("/a.png"))
+        app.post_message(events.Key("ctrl+s", None))
+        await until(pilot, lambda: [n for n in app._notifications if "not tell" in n.message])
+        await until(pilot, lambda: not [w for w in app.workers if w.group == "submit"])
+        assert isinstance(app.screen, NewJobScreen)
+        app.post_message(events.Key("ctrl+s", None))  # now they know
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+
+
+async def test_what_a_picture_has_replaced_comes_back_until_something_is_written(
+    scene: tui_store.Scene, tmp_path: Path
+) -> None:
+    files = [painted(tmp_path / f"{seed}.png", seed=seed) for seed in (1, 2)]
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        seed, prompts = (app.screen.query_one(f"#answer-{key}") for key in ("seed", "prompts"))
+        prompts.text, seed.value = "a long\nprompt", "9"
+        prompts.focus()
+        await pilot.pause()
+        for each, file in enumerate(files, 1):
+            app.post_message(events.Paste(str(file)))
+            await until(pilot, lambda each=each: seed.value == str(each))
+        assert any("ctrl+z brings back yours" in n.message for n in app._notifications)
+        await pilot.press("x")
+        assert prompts.text == "x" + FACTS["prompt"]
+        await pilot.press("ctrl+z")
+        await until(pilot, lambda: prompts.text == FACTS["prompt"])
+        await pilot.press("ctrl+z")
+        await until(pilot, lambda: prompts.text == "a long\nprompt")
+        assert (seed.value, app.screen.kind) == ("9", "prune")
 
 
 async def test_another_programs_picture_fills_what_it_can_and_says_the_rest(

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.command import CommandList, CommandPalette
 from textual.events import Key, Paste
 from textual.screen import Screen
+from textual.widgets import Input
 
 from obstui.config import Paths
 from obstui.store import Store
@@ -24,7 +26,7 @@ from obstui.tui.widgets.job_table import JobTable
 from tests.obstui import tui_store
 from tests.obstui.tui_pilot import opened, until
 
-KEYS = {"enter": "\r", "escape": None, "space": " ", "slash": "/"}
+KEYS = {"enter": "\r", "escape": None, "backspace": None, "space": " ", "slash": "/", "colon": ":"}
 
 
 @pytest.fixture(autouse=True)
@@ -149,3 +151,21 @@ async def test_what_was_read_last_may_come_behind_the_last_screen(busy: tui_stor
     async with opened(busy.paths) as (app, _):
         pass
     await app._show()
+
+
+async def test_the_palette_runs_only_what_was_found_for_the_whole_text(
+    busy: tui_store.Scene,
+) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await until(pilot, lambda: order(app)[0] == 5)
+        await pilot.press("g")
+        burst(app, "colon", *"pau")
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette) and not app._typing)
+        await until(pilot, lambda: app.screen.query_one(CommandList).option_count)
+        written = app.screen.query_one(Input)
+        burst(app, "s", "x", "x", "enter")
+        await until(pilot, lambda: written.value == "pausxx" and not app._typing)
+        assert isinstance(app.screen, CommandPalette)
+        burst(app, "backspace", "backspace", "e", "enter")
+        await until(pilot, lambda: not isinstance(app.screen, CommandPalette))
+        await until(pilot, lambda: any(j.desired == "pause" for j in app.snapshot.jobs))

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
@@ -28,7 +29,7 @@ from obstui.tui.widgets.picture import Picture
 from obstui.tui.widgets.still import Still
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from obstui.store import ImageView
@@ -207,13 +208,9 @@ class ABScreen(View[None]):
         side = self._view == SIDE
         panel = Text("\n").join(fact.in_columns() for fact in facts)
         self.query_one("#ab-facts", Still).show(Text() if side else panel)
-        groups: list[Text] = []
-        for fact in facts:
-            if not groups or fact.heads:
-                groups.append(Text(no_wrap=True, overflow="ellipsis"))
-            groups[-1].append_text(fact.in_line())
-        between = "  " if self.has_class("-narrow") else "\n"
-        self.query_one("#ab-line", Still).show(Text(between).join(groups))
+        lines = 1 if self.has_class("-narrow") else 2 if self.has_class("-short") else 5
+        flowing = _flowing(facts, self.content_size.width - 2, lines)
+        self.query_one("#ab-line", Still).show(flowing)
 
     def _caption(self) -> Text:
         row = self._here
@@ -226,6 +223,13 @@ class ABScreen(View[None]):
         return line
 
     def _models(self) -> Text:
+        views = Text()
+        for view, key, words in _VIEWS:
+            here = view == self._view
+            said = words.partition(" ")[0] if self.has_class("-narrow") else words
+            views.append(f"  {key} ", style("accent"))
+            views.append(said, f"{style('strong')} underline" if here else style("muted"))
+        each = (self.content_size.width - 2 - views.cell_len) // 2 - len("▸A   ")
         line = Text(no_wrap=True, overflow="ellipsis")
         for letter, model, seen in (
             ("A", self._a, not self._shows_b), ("B", self._b, self._shows_b)
@@ -233,13 +237,10 @@ class ABScreen(View[None]):
             here = seen and self._view == FLIP
             line.append("▸" if here else " ", style("accent"))
             line.append(f"{letter} ", style("accent"))
-            line.append(one_line(model, limit=24), style("strong" if here else "text"))
+            name = one_line(model, limit=max(6, min(24, each)))
+            line.append(name, style("strong" if here else "text"))
             line.append("  " if self._picture(model) else " (no picture)  ", style("muted"))
-        for view, key, words in _VIEWS:
-            here = view == self._view
-            line.append(f"  {key} ", style("accent"))
-            line.append(words, f"{style('strong')} underline" if here else style("muted"))
-        return line
+        return line.append_text(views)
 
     def _facts(self) -> list[Fact]:
         facts = self._unlike_facts()
@@ -407,6 +408,27 @@ class Fact:
     @property
     def _said(self) -> Text:
         return self.value if isinstance(self.value, Text) else Text(self.value, style(self.look))
+
+
+def _flowing(facts: Sequence[Fact], width: int, most: int) -> Text:
+    """So many lines at most, each heading at the beginning of one if there are several. What does
+    not fit any more is left out: what tells most comes first."""
+    lines, heading = [Text(no_wrap=True)], Text()
+    for fact in facts:
+        if fact.heads:
+            heading = fact.in_line()
+            continue
+        said = heading + fact.in_line()
+        room = width - lines[-1].cell_len
+        if (heading and most > 1) or cell_len(said.plain.rstrip()) > room:
+            if lines[-1] and len(lines) == most:
+                break
+            lines += [Text(no_wrap=True)] if lines[-1] else []
+        lines[-1].append_text(said)
+        heading = Text()
+    for line in lines:
+        line.rstrip()
+    return Text("\n").join(lines)
 
 
 def _known(means: Mapping[str, Any], key: str) -> bool:

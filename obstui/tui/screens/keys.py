@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rich.text import Text
 from textual.app import App, ComposeResult
@@ -14,7 +14,11 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 from obstui.config import Settings
+from obstui.tui.appearance import Appearance, spelled
 from obstui.tui.theme import style
+
+if TYPE_CHECKING:
+    from obstui.tui.looks import Looks
 
 _NAMES = {"question_mark": "?", "colon": ":", "plus": "+", "minus": "-", "enter": "Enter",
           "escape": "Esc", "left": "←", "right": "→", "up": "↑", "down": "↓",
@@ -40,15 +44,17 @@ class KeyLine:
     everywhere: bool
 
 
-def key_name(key: str) -> str:
+def key_name(key: str, look: Appearance) -> str:
     """What is printed on the key."""
-    return _NAMES.get(key, key.upper() if key[1:].isdecimal() else key)
+    name = _NAMES.get(key, key.upper() if key[1:].isdecimal() else key)
+    return spelled(name) if look.ascii else name
 
 
 def key_lines(screen: Screen[Any]) -> list[KeyLine]:
     """Our own bindings on `screen`, those of the whole dashboard last, and of both those that are
     not possible now. An action that makes no sense there (its check says False) is left out."""
     by_action: dict[str, KeyLine] = {}
+    look = cast("Looks", screen.app).appearance
     for key, (node, binding, enabled, tooltip) in screen.active_bindings.items():
         if not binding.id or binding.system:
             continue
@@ -57,7 +63,7 @@ def key_lines(screen: Screen[Any]) -> list[KeyLine]:
             KeyLine([], binding.description, tooltip or binding.tooltip, binding.id, enabled,
                     isinstance(node, App)),
         )  # fmt: skip
-        if (name := key_name(key)) not in line.keys:
+        if (name := key_name(key, look)) not in line.keys:
             line.keys.append(name)
     return sorted(by_action.values(), key=lambda line: (line.everywhere, not line.enabled))
 

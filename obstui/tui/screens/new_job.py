@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
@@ -15,21 +15,20 @@ from textual.content import Content
 from textual.events import DescendantFocus, Paste
 from textual.widget import Widget
 from textual.widgets import Button, Input, Label, Select, SelectionList, TextArea
+from textual.worker import Worker
 
 from obstui import specs
 from obstui.again import command_line
 from obstui.errors import Problem
-from obstui.job_files import as_yaml
-from obstui.lookup import checked
-from obstui.options import NewJob
 from obstui.text import one_line
-from obstui.tui import form, recipe
+from obstui.tui import form, queueing, recipe
 from obstui.tui.clipboard import copy
 from obstui.tui.follow import MadeReading
 from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.confirm import Question as Ask
 from obstui.tui.screens.view import Whole
 from obstui.tui.theme import style
+from obstui.tui.type_ahead import LOOK_EVERY
 from obstui.tui.widgets.key_bar import KeyBar
 from obstui.tui.widgets.plan_panel import PlanPanel
 from obstui.tui.widgets.question import Question, single_choices, variant_choices
@@ -37,7 +36,7 @@ from obstui.tui.widgets.still import Still
 from obstui.tui.writer import Declined, sentence
 
 if TYPE_CHECKING:
-    from obstui.store import JobView, Reader, Store
+    from obstui.store import JobView, Reader
 
 
 _LEAVE = Ask("Leave the form?", "Nothing is queued, and the answers are gone.",
@@ -70,6 +69,8 @@ class NewJobScreen(Whole[int]):
                 priority=True, tooltip="Copy the command line that would queue this"),
         Binding("ctrl+t", "copy('yaml')", "Copy YAML", id="form.copy-yaml", show=False,
                 priority=True, tooltip="Copy this as a file for obstui submit"),
+        Binding("ctrl+z", "bring_back", "Bring back", id="form.bring-back", show=False,
+                priority=True, tooltip="The answers from before a picture was dropped here"),
         Binding("escape", "leave", "Back", id="form.leave", show=False,
                 tooltip="Back, nothing queued"),
     ]  # fmt: skip
@@ -86,6 +87,10 @@ class NewJobScreen(Whole[int]):
         self._contradicted: Question | None = None
         self._refusals: dict[tuple[str, str], str] = {}
         self._before_preset: Mapping[str, Any] = {}
+        self._written_in: Widget | None = None
+        self._cursor: Any = None
+        self._picture: Worker[bool] | None = None
+        self._replaced: tuple[str, dict[str, Any], dict[str, Any]] | None = None
 
     @property
     def _made(self) -> Sequence[JobView]:
@@ -169,23 +174,52 @@ class NewJobScreen(Whole[int]):
     def on_paste(self, event: Paste) -> None:
         """A picture dropped on the terminal: its settings are the answers."""
         if path := recipe.dropped(event.text):
-            self._take_picture(path)
+            self._picture = self._take_picture(path)
 
     @work(group="picture", exclusive=True, exit_on_error=False, description="read a picture")
-    async def _take_picture(self, path: str) -> None:
+    async def _take_picture(self, path: str) -> bool:
+        """Whether it has filled the form."""
         try:
             if self._edits is not None and self.kind != "generate":
                 raise recipe.NotOurs("A picture can only fill the form of a job that generates.")
             opening = await asyncio.to_thread(recipe.opening, path)
         except recipe.NotOurs as err:
             self.notify(str(err), severity="warning", markup=False)
+            return False
+        before = self._before_picture or (self.kind, self._all_answers)
+        self._fill(opening.kind, opening.answers)
+        self._show_kind()
+        self._replaced = *before, self._all_answers
+        self.refresh_bindings()
+        words = f"The answers are those of {one_line(path, limit=120)}: ctrl+z brings back yours."
+        if opening.remark:  # longer to read
+            self.notify(f"{words} {opening.remark}", severity="warning", markup=False)
         else:
-            self._fill(opening.kind, opening.answers)
-            words = f"The answers are those of {one_line(path, limit=120)}"
-            if opening.remark:  # longer to read
-                self.notify(f"{words}. {opening.remark}", severity="warning", markup=False)
-            else:
-                self.notify(words, markup=False, timeout=4)
+            self.notify(words, markup=False, timeout=6)
+        return True
+
+    async def _picture_taken(self) -> bool:
+        """Once the picture that was dropped last has been read: whether it has filled the form, if
+        there was one to wait for."""
+        waited = False
+        while (picture := self._picture) is not None and not picture.is_finished:
+            waited = True
+            await asyncio.sleep(LOOK_EVERY)
+        return not waited or (picture is not None and bool(picture.result))
+
+    @property
+    def _before_picture(self) -> tuple[str, dict[str, Any]] | None:
+        """The kind and the answers that a picture has replaced; None once something else has been
+        written, which to bring them back would lose."""
+        if self._replaced is None or self._replaced[2] != self._all_answers:
+            return None
+        return self._replaced[:2]
+
+    def action_bring_back(self) -> None:
+        if before := self._before_picture:
+            self._replaced = None
+            self._fill(*before)
+            self.refresh_bindings()
 
     @on(Select.Changed, "#kind")
     def _show_kind(self) -> None:
@@ -245,6 +279,8 @@ class NewJobScreen(Whole[int]):
         if action == "pick":
             question = _question_of(self.focused)
             return question is not None and question.field.pick is not None
+        if action == "bring_back":
+            return self._before_picture is not None
         if action == "plan":  # where there is room it stands beside the questions
             return self.has_class("-plan") or not self.has_class("-wide")
         return super().check_action(action, parameters)
@@ -265,7 +301,18 @@ class NewJobScreen(Whole[int]):
         self.app.push_screen(Pick(sort, begin), taken)
 
     def action_plan(self) -> None:
+        """Back from the plan, the keys go where they went before."""
         self.toggle_class("-plan")
+        if self.has_class("-plan"):
+            self._written_in = self.focused
+            self._cursor = getattr(self.focused, "selection", None)
+        else:
+            self.call_after_refresh(self._write_on)
+
+    def _write_on(self) -> None:
+        self.set_focus(field := self._written_in)
+        if isinstance(field, Input):  # to which the focus marks all: the next key would replace it
+            field.call_later(setattr, field, "selection", self._cursor)
 
     @property
     def _asked(self) -> list[Question]:
@@ -387,9 +434,19 @@ class NewJobScreen(Whole[int]):
         return not wrong
 
     def action_submit(self) -> None:
-        if self._judge_all() and not self._sending:
+        if not self._sending:
             self._sending = True
-            self._send(self.kind, self._answers)
+            self._submit()
+
+    @work(group="submit", exit_on_error=False)
+    async def _submit(self) -> None:
+        """What is queued is what the form says once a picture that was dropped has filled it; one
+        that cannot was meant to."""
+        try:
+            if await self._picture_taken() and self._judge_all():
+                await self._send(self.kind, self._answers)
+        finally:
+            self._sending = False
 
     def action_copy(self, how: str) -> None:
         if self._judge_all():
@@ -399,8 +456,10 @@ class NewJobScreen(Whole[int]):
     async def _copy(self, how: str, kind: str, answers: dict[str, Any]) -> None:
         """`how`: "command" or "yaml"."""
         try:
-            new = await asyncio.to_thread(_prepare, kind, answers)
-            text = _as_yaml(new, form.several(kind, answers), str(answers.get("name") or ""))
+            new = await asyncio.to_thread(queueing.prepared, kind, answers)
+            text = queueing.as_text(
+                new, form.several(kind, answers), str(answers.get("name") or "")
+            )
             if how == "command":
                 text = "\n".join(command_line(job.spec, job.options) for job in new)
         except Problem as err:
@@ -411,20 +470,17 @@ class NewJobScreen(Whole[int]):
             what = "The command line" if len(new) == 1 else f"{len(new):,} command lines"
         await copy(self.dashboard, text, what)
 
-    @work(group="submit", exit_on_error=False)
     async def _send(self, kind: str, answers: dict[str, Any]) -> None:
         """Read the files that the answers name, then queue; "queued" is said after the commit."""
         try:
-            new = await asyncio.to_thread(_prepare, kind, answers)
+            new = await asyncio.to_thread(queueing.prepared, kind, answers)
             sweep = form.sweep_name(kind, answers)
-            job_id, words = await self.dashboard.write(_act(new, sweep, self._edits))
+            job_id, words = await self.dashboard.write(queueing.act(new, sweep, self._edits))
         except (Problem, Declined) as err:
             self._refused(err)
         else:
             self.app.notify(words, markup=False, timeout=3)
             self.dismiss(job_id)
-        finally:
-            self._sending = False
 
     def _refused(self, err: Exception) -> None:
         """Put the sentence under its field where it has one, else above the buttons."""
@@ -450,46 +506,7 @@ def _refusal(err: Exception) -> str:
     return f"see {field.label}." if field else sentence(err)
 
 
-def _act(
-    new: Sequence[NewJob], sweep: str | None, edits: int | None
-) -> Callable[[Store], tuple[int, str]]:
-    """What the store is to do, giving the (first) job's number and what to say. Raises BadSpec."""
-    if edits is not None and len(new) > 1:
-        raise specs.BadSpec(f"Job {edits} stays one job: give one value of each.")
-
-    def act(store: Store) -> tuple[int, str]:
-        if edits is not None:
-            return store.edit(edits, new[0].spec, new[0].options).id, f"Job {edits} changed."
-        jobs = store.enqueue_all(new, sweep=sweep)
-        first, last = jobs[0], jobs[-1]
-        if sweep is None:
-            return first.id, f"Queued as job {first.id}."
-        span = f"{first.id} to {last.id}"
-        return first.id, f"Queued {len(jobs):,} jobs, {span}, as sweep {first.sweep_id}."
-
-    return act
-
-
-def _as_yaml(new: list[NewJob], matrix: Iterable[str], name: str) -> str:
-    """A job, or a sweep of that name over the fields in `matrix`, as `obstui submit` takes it."""
-    specs = [job.spec.model_dump(mode="json") for job in new]
-    varied = {key: list(dict.fromkeys(spec[key] for spec in specs)) for key in matrix}
-    fields = {**specs[0], "name": name} if varied else specs[0]
-    return as_yaml(fields, new[0].options, varied)
-
-
 def _question_of(widget: Widget | None) -> Question | None:
     """The question that a widget takes the answer to."""
     above = widget.ancestors if widget is not None else ()
     return next((node for node in above if isinstance(node, Question)), None)
-
-
-def _prepare(kind: str, answers: dict[str, Any]) -> list[NewJob]:
-    """Answers to jobs; looks at files, so never on the UI thread. Raises BadSpec, CannotPlan."""
-    from obstui.plan import check_tokens
-
-    options = form.options(answers)
-    found = [checked(data) for data in form.jobs_data(kind, answers)]
-    for spec in found:
-        check_tokens(spec)
-    return [NewJob(spec, options) for spec in found]

@@ -106,8 +106,8 @@ def _live(job: JobView, snapshot: Snapshot, now: float, width: int) -> Text:
         times = Counter(following)
         names = (f"{name} ×{count}" if count > 1 else name for name, count in times.items())
         line.append("   then " + ", ".join(names), style("muted"))
-    if detail := one_line(progress.get("detail") or "", limit=200):
-        line.append(f"   {detail}", style("muted"))
+    if words_now := wording.at_work_on(job):
+        line.append(f"   {words_now}", style("muted"))
     line.truncate(width, overflow="ellipsis")
     return Text("\n").join([words, line])
 

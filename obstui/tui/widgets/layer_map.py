@@ -84,6 +84,21 @@ def _wrapped(groups: tuple[tuple[str, int, int], ...], width: int) -> tuple[Band
     return tuple(Band(tuple(band)) for band in bands)
 
 
+def _named(stage: str, room: int) -> str:
+    """A stage's name, or its first and last letter, in so many cells."""
+    name = stage if len(stage) <= room else (stage[:1] + stage[-1:])[:room]
+    return f"{name:<{room}}"
+
+
+def _beside(stage: str, mark: int, room: int) -> tuple[str, str]:
+    """What stands before and after a mark at this cell of a stage's: its name where it is whole,
+    else where there is more of it."""
+    after = room - mark - 1
+    if len(stage) <= mark or (mark >= after and len(stage) > after):
+        return _named(stage, mark), " " * after
+    return " " * mark, _named(stage, after)
+
+
 class LayerMap(Widget, can_focus=True):
     """Draws `JobFacts.targets`; with the focus, its cursor tells one target's facts."""
 
@@ -281,14 +296,12 @@ class LayerMap(Widget, can_focus=True):
         segments = [Segment(" " * self._plan.label)]
         for stage, start, end in groups:
             room = (end - start) * self._plan.cell
-            name = stage if len(stage) <= room else (stage[:1] + stage[-1:])[:room]
-            words = f"{name:<{room}} "
             if here is not None and start <= here.block < end:
-                at = (here.block - start) * self._plan.cell
-                segments.append(Segment(words[:at], look))
-                segments.append(Segment(CURSOR, Style.parse(style("accent"))))
-                words = words[at + 1 :]
-            segments.append(Segment(words, look))
+                before, after = _beside(stage, (here.block - start) * self._plan.cell, room)
+                mark = Segment(CURSOR, Style.parse(style("accent")))
+                segments += [Segment(before, look), mark, Segment(f"{after} ", look)]
+            else:
+                segments.append(Segment(f"{_named(stage, room)} ", look))
         return segments
 
     def _cells(self, groups: tuple[tuple[str, int, int], ...], kind: str) -> list[Segment]:

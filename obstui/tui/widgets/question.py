@@ -12,6 +12,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Paste
+from textual.geometry import Size
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
@@ -88,6 +89,11 @@ class Question(Widget):
 
     def render(self) -> Content:
         return Content(self.label)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """The grid asks also who spans it for the height at one column's width."""
+        width = container.width if self.field.wide else width
+        return super().get_content_height(container, viewport, width)
 
     def _answer_widget(self) -> Any:
         field, key = self.field, f"answer-{self.field.key}"
