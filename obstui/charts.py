@@ -58,7 +58,7 @@ def axis(values: Sequence[float], marks: int = 5, most: float = math.inf) -> Axi
     """An axis that holds all values, with about as many round marks as asked for; none above the
     most that a value can be."""
     low, high = min(values), max(values)
-    if low > 0 and high / low >= LOG_FROM:
+    if low >= sys.float_info.min and high / low >= LOG_FROM:
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
         step = max(1, round((last - first) / marks))
         return Axis(

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -265,6 +265,8 @@ def test_the_command(obstui: Run, tmp_path: Path) -> None:
 
 
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=20))
+@example([5e-324])
+@example([5e-324, 1.0])
 def test_an_axis_holds_its_values(values: list[float]) -> None:
     found = axis(values)
     assert found.marks[0] == found.low
