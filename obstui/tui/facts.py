@@ -131,9 +131,11 @@ class Fold:
     _forecast: int | None = None
     _done: int = 0
     _history: list[EventView] = field(default_factory=list)
+    _told: JobFacts | None = None
 
     def add(self, events: Iterable[EventView]) -> None:
         for event in events:
+            self._told = None
             self.last_event = max(self.last_event, event.id)
             self._history.append(event)
             self._add(event)
@@ -179,6 +181,12 @@ class Fold:
                 self._notes.append(one_line(p["text"], limit=500))
 
     def facts(self) -> JobFacts:
+        """The same object until something is added: hundreds of targets are not told twice."""
+        if self._told is None:
+            self._told = self._tell()
+        return self._told
+
+    def _tell(self) -> JobFacts:
         return JobFacts(
             job_id=self.job_id,
             attempt=self.attempt,

@@ -108,6 +108,7 @@ class JobScreen(JobActs[None]):
         self._row = self._column = 0
         self._mode = images.MODES[0]
         self._rows: list[ShotRow] = []
+        self._has_targets = False
         self._attempt: int | None = None
         self._replay: Replay | None = None
         self._playing: Timer | None = None
@@ -163,10 +164,6 @@ class JobScreen(JobActs[None]):
         if action == "attempt":
             return (job := self.selected_job) is not None and job.attempt > 1
         return super().check_action(action, parameters)
-
-    @property
-    def _has_targets(self) -> bool:
-        return bool(self.query("#job-map")) and bool(self.query_one(LayerMap).targets)
 
     @property
     def _variant(self) -> str | None:
@@ -266,6 +263,7 @@ class JobScreen(JobActs[None]):
         live = job.live and self._replay is None
         at_work = str((job.progress or {}).get("detail") or "") if live else ""
         layers.show(facts, at_work, live=live or self._replay is not None)
+        self._has_targets = bool(layers.targets)
         self._pointed()
         if first and layers.targets and self._tab == "overview":
             layers.focus()
