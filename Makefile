@@ -10,11 +10,11 @@ demo: $(VENV)/.installed
 	$(BIN)/obstui demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 # What does not fit into ten minutes: pictures of every screen, exports run elsewhere, tmux.
 test-slow: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -m slow -n 2
+	$(BIN)/python -m pytest -m slow -n 3 --dist worksteal
 
 test-all: test test-slow
 	$(BIN)/python -m pytest -m "faults or gpu" -n 0

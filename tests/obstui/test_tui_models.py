@@ -209,7 +209,7 @@ async def test_a_folder_that_has_gone_is_said(scene: tui_store.Scene) -> None:
         assert "not on this disk" in app.screen.query_one("#models-where", Still).text
         await press(app, pilot, "v")
         await until(
-            pilot, lambda: "no pruning.json" in app.screen.query_one("#verdict", Still).text
+            pilot, lambda: "deleted or moved" in app.screen.query_one("#verdict", Still).text
         )
 
 
