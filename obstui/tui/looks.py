@@ -39,6 +39,11 @@ class Looks(TypeAhead[None]):
     .-theme-ansi Select:focus SelectCurrent, .-theme-colourless Select:focus SelectCurrent {
         text-style: reverse;
     }
+    /* Textual draws no option reversed, whatever its style says. */
+    .-theme-ansi OptionList > .option-list--option-highlighted,
+    .-theme-colourless OptionList > .option-list--option-highlighted {
+        text-style: bold underline;
+    }
     """
 
     def __init__(self, appearance: Appearance, settings: Settings, remembered: Remembered) -> None:

@@ -13,6 +13,7 @@ from rich.color import ColorSystem
 from textual.color import Color
 from textual.pilot import Pilot
 from textual.strip import Strip
+from textual.widgets import OptionList
 from textual.widgets._footer import FooterKey
 
 from obstui.config import THEMES, BadSettings, Paths, Settings
@@ -196,6 +197,26 @@ async def test_no_color_means_none(
         colours = {part for style in styles if style for part in (style.color, style.bgcolor)}
         assert {colour.name for colour in colours if colour} <= {"default"}
         assert any(style and style.reverse for style in styles), "no cursor and no tab to be seen"
+
+
+@pytest.mark.parametrize("look", [Appearance(theme="ansi"), None], ids=["ansi", "NO_COLOR"])
+@pytest.mark.parametrize("key", ["colon", "o"])
+async def test_the_marked_option_of_a_list_is_seen_without_a_colour(
+    busy: tui_store.Scene, key: str, look: Appearance | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if look is None:
+        monkeypatch.setenv("NO_COLOR", "1")
+    async with tui_pilot.opened(busy.paths, watch=5, appearance=look) as (app, pilot):
+        await pilot.press(key)
+        await tui_pilot.until(pilot, lambda: app.screen.query(OptionList))
+        options = app.screen.query_one(OptionList)
+        await tui_pilot.until(pilot, lambda: options.highlighted == 0)
+        marked = [
+            any(part.style and part.style.underline for part in options.render_line(y))
+            for y in range(options.option_count)
+        ]
+        assert any(marked)
+        assert not all(marked)
 
 
 @pytest.mark.parametrize("keys", first_now(AIRY.values()), ids=AIRY.keys())
