@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from obstui.text import one_line
@@ -84,3 +84,10 @@ def _by_prompt(images: Sequence[Mapping[str, Any]], variants: list[str]) -> list
 def _shot(caption: str, image: Mapping[str, Any]) -> Shot:
     path = str(image.get("path") or "")
     return Shot(caption, path, str(image.get("thumbnail") or path))
+
+
+def with_preview(rows: list[ShotRow], preview: Shot) -> list[ShotRow]:
+    """The picture being made after the finished ones."""
+    if rows and len(rows[-1].shots) < PER_ROW:
+        return [*rows[:-1], replace(rows[-1], shots=(*rows[-1].shots, preview))]
+    return [*rows, ShotRow("being made", (preview,))]

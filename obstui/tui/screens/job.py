@@ -17,7 +17,7 @@ from obstui.text import one_line
 from obstui.tui import images
 from obstui.tui.replay import Replay
 from obstui.tui.screens.job_acts import JobActs
-from obstui.tui.shots import PER_ROW, ShotRow, picture_at, rows_of_shots
+from obstui.tui.shots import ShotRow, picture_at, rows_of_shots, with_preview
 from obstui.tui.theme import style
 from obstui.tui.widgets import job_lines
 from obstui.tui.widgets.asked import asked_text
@@ -36,7 +36,7 @@ from obstui.tui.widgets.telemetry import Span, live_span, newest, telemetry
 from obstui.tui.widgets.time_line import replay_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from obstui.store import JobView
     from obstui.tui.facts import JobFacts
@@ -224,7 +224,7 @@ class JobScreen(JobActs[None]):
             status = job_lines.status(job, snapshot, app.clock(), width, readonly=app.readonly)
         self._still("status").show(status)
         self._still("memory").show(self._telemetry(job, snapshot, facts, width))
-        self._still("note").show(_note(facts.notes if facts else (), width))
+        self._still("note").show(job_lines.note(facts.notes if facts else (), width))
 
     def _show_plan(self, job: JobView) -> None:
         plan = self.query_one(PlanPanel)
@@ -273,7 +273,7 @@ class JobScreen(JobActs[None]):
         self._rows = rows_of_shots(job, facts)
         preview = self._preview(job)
         if preview is not None:
-            self._rows = _with_preview(self._rows, preview)
+            self._rows = with_preview(self._rows, preview)
         if (job.live or self._replay) and at_end:
             self._row = len(self._rows) - 1  # follow the newest until the person steps back
         self._row = max(0, min(self._row, len(self._rows) - 1))
@@ -493,23 +493,3 @@ class JobScreen(JobActs[None]):
     @on(Rows.Chosen)
     def _columns_moved(self) -> None:
         self._show_tabs()
-
-
-def _with_preview(rows: list[ShotRow], preview: Shot) -> list[ShotRow]:
-    """The picture being made after the finished ones."""
-    if rows and len(rows[-1].shots) < PER_ROW:
-        return [*rows[:-1], replace(rows[-1], shots=(*rows[-1].shots, preview))]
-    return [*rows, ShotRow("being made", (preview,))]
-
-
-def _note(notes: Sequence[str], width: int) -> Text:
-    """The newest note on two lines; where it or others do not fit, where to read them."""
-    if not notes:
-        return Text()
-    note = Text(f"Note: {notes[-1]}", style("warn"))
-    more = "  S: all of it" if len(notes) == 1 else f"  S: all {len(notes)} notes"
-    room = 2 * width - 12
-    if len(notes) > 1 or note.cell_len > room:
-        note.truncate(max(8, room - len(more)), overflow="ellipsis")
-        note.append(more, style("muted"))
-    return note

@@ -15,6 +15,8 @@ from obstui.tui.widgets.bars import percent, progress_bar
 from obstui.tui.widgets.still import in_its_place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from obstui.store import JobView
     from obstui.tui.facts import JobFacts
     from obstui.tui.follow import Snapshot
@@ -128,3 +130,16 @@ def _ended(job: JobView, now: float, *, readonly: bool) -> Text:
     if words := wording.outcome(job):
         line.append(f" · {words}", style("muted"))
     return line
+
+
+def note(notes: Sequence[str], width: int) -> Text:
+    """The newest note on two lines; where it or others do not fit, where to read them."""
+    if not notes:
+        return Text()
+    note = Text(f"Note: {notes[-1]}", style("warn"))
+    more = "  S: all of it" if len(notes) == 1 else f"  S: all {len(notes)} notes"
+    room = 2 * width - 12
+    if len(notes) > 1 or note.cell_len > room:
+        note.truncate(max(8, room - len(more)), overflow="ellipsis")
+        note.append(more, style("muted"))
+    return note
