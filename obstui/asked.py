@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from obstui.specs import BadSpec, parse
+from obstui.specs import CALIBRATION_STEPS, BadSpec, parse
 from obstui.text import one_line
 
 Settings = list[tuple[str, str]]
@@ -27,8 +27,10 @@ def settings(spec: Mapping[str, Any]) -> tuple[Settings, Settings]:
         if key in _APART:
             continue
         value = getattr(model, key)
-        entry = (key.replace("_", " "), _words(key, value))
         same = value == field.get_default(call_default_factory=True)
+        if key == "steps" and value is None and model.kind == "prune":
+            value = CALIBRATION_STEPS
+        entry = (key.replace("_", " "), _words(key, value))
         (usual if same else chosen).append(entry)
     return chosen, usual
 

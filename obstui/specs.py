@@ -25,6 +25,8 @@ SPEC_VERSION = 1
 MAX_PROMPTS = 10_000
 DEFAULT_PROMPTS = {"prune": 100, "compare": 8}
 """How many prompts of a longer list a job takes, by its kind; pictures are made of all."""
+CALIBRATION_STEPS: Final = 25
+"""Denoising steps of a prune that names none."""
 DEFAULT_DAMPING: Final = 0.01
 DEFAULT_WEIGHTS: Final = "log_decrease"
 

@@ -17,6 +17,7 @@ from obstui.prompt_files import read_prompts
 from obstui.specs import (
     ALLOCATIONS,
     BUDGETS,
+    CALIBRATION_STEPS,
     DEFAULT_PROMPTS,
     METHODS,
     SCHEDULERS,
@@ -100,7 +101,7 @@ prune_options = _with(
                  "contrast."),
     click.option("--sparsity", default="0.2", show_default=True,
                  help="Shares of the heads and neurons to remove, one or several: 0.1,0.2,0.3."),
-    *_model_options(model="demo", steps="25"),
+    *_model_options(model="demo", steps=str(CALIBRATION_STEPS)),
 )  # fmt: skip
 generate_options = _with(
     click.option("--batch", type=int, default=1, show_default=True, help="Pictures at once."),

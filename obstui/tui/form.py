@@ -184,6 +184,8 @@ def hint(field: Field, kind: str) -> str:
     """What stands in a field as long as it is empty."""
     if field.key == "num_prompts":
         return str(specs.DEFAULT_PROMPTS.get(kind, ""))
+    if field.key == "steps" and kind == "prune":
+        return str(specs.CALIBRATION_STEPS)
     if field.key == "prompts":
         otherwise = "the file below" if kind == "generate" else "the bundled prompts"
         return f"one prompt a line; empty: {otherwise}"

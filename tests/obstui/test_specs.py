@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from obstui import asked
 from obstui.lookup import check_model, check_variant
 from obstui.specs import (
+    CALIBRATION_STEPS,
     BadSpec,
     GenerateSpec,
     NoSuchModel,
@@ -16,6 +18,7 @@ from obstui.specs import (
     parse_variant_id,
     variant_id,
 )
+from obstui.tui import form
 
 
 def test_sparsities_are_sorted_and_unique() -> None:
@@ -153,6 +156,17 @@ def test_seeds_of_ones_own() -> None:
     for bad in ("x", "1,", [-1], [1.5], True, 2**32):
         with pytest.raises(BadSpec, match="seeds"):
             seeds(bad)
+
+
+def test_the_steps_of_a_calibration_are_those_of_the_engine() -> None:
+    from core.presets import CALIBRATION_STEPS as OF_THE_ENGINE
+
+    assert CALIBRATION_STEPS == OF_THE_ENGINE
+    assert form.hint(next(f for f in form.FIELDS if f.key == "steps"), "prune") == str(
+        OF_THE_ENGINE
+    )
+    told = dict(asked.settings({"kind": "prune", "model": "demo", "sparsity": [0.3]})[1])
+    assert told["steps"] == str(OF_THE_ENGINE)
 
 
 def test_the_schedulers_are_those_of_the_engine() -> None:
