@@ -203,7 +203,8 @@ class JobTable(DataTable[Text]):
             if 0 < self.virtual_size.height <= len(self._order):  # still that of fewer rows
                 self.call_after_refresh(put)
                 return
-            self.scroll_to(y=max(0, row - line), animate=False)
+            # Forced, for the scrollbar that allows it may not have been laid out yet.
+            self.scroll_to(y=max(0, row - line), animate=False, force=True)
             self._on_line = None
 
         self._on_line = line
