@@ -316,7 +316,7 @@ class JobScreen(JobActs[None]):
 
     def _show_log(self, snapshot: Snapshot, job: JobView) -> None:
         if snapshot.focus == job.id:
-            # A log's lines have no times: beside a replay they would tell what had not happened.
+            # What a job prints has no times: beside a replay its end would tell what is to come.
             self.query_one("#job-tail", LogTail).show(() if self._replay else snapshot.log.lines)
             self.query_one("#log", LogView).show(snapshot.log)
 
