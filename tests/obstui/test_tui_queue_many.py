@@ -569,3 +569,16 @@ async def test_marks_and_moves_that_come_in_one_go(busy: tui_store.Scene) -> Non
             app.post_message(Key(key, None))
         await until(pilot, lambda: shown(app, "#filter-found").startswith("3 marked"))
         assert set(table.marks) == {order[0], order[3], order[5]}
+
+
+async def test_rows_that_come_right_behind_a_move_leave_the_cursor_where_it_went(
+    busy: tui_store.Scene,
+) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await until(pilot, lambda: len(listed(app)) == 8)
+        table = app.screen.query_one(JobTable)
+        order = listed(app)
+        table.choose(order[1])
+        table.action_cursor_down()
+        table.show(app.snapshot, 0.0)
+        assert (table.job_id, table.cursor_row) == (order[2], 2)

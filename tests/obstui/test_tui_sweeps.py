@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from rich.text import Text
 
 from obstui.config import Paths
 from obstui.measured import METRICS, Measured
@@ -280,6 +281,19 @@ async def test_a_table_is_made_again_only_when_something_changed(
         await until(pilot, lambda: made)
         widest = "more column" in "".join(still.text for still in app.screen.query(Still))
         assert widest == bool(app.screen.query_one(Sheet).hidden[1])
+
+
+async def test_rows_that_come_right_behind_a_move_leave_the_cursor_where_it_went(
+    scene: tui_store.Scene,
+) -> None:
+    async with opened(scene.paths, size=(160, 50)) as (app, pilot):
+        await press(app, pilot, "3")
+        table = app.screen.query_one(Sheet)
+        keys = list(table._cells)
+        table.choose(keys[0])
+        table.action_cursor_down()
+        table.show([Head("anew", "anew", 4)], {key: [Text("")] for key in keys})
+        assert (table.chosen, table.cursor_row) == (keys[1], 1)
 
 
 def test_exports_of_one_second_have_names_of_their_own(paths: Paths) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.coordinate import Coordinate
 from textual.geometry import Region
 from textual.message import Message
 from textual.widgets import DataTable
@@ -47,6 +48,8 @@ class JobTable(DataTable[Text]):
 
     _in_part = False
     """Whether single cells are being written."""
+    _filling = False
+    """Whether rows come and go, which moves the cursor where nobody has led it."""
 
     class Chosen(Message):
         """The person moved to another job (None: there is none)."""
@@ -103,6 +106,7 @@ class JobTable(DataTable[Text]):
         if not self.size.width or not snapshot.read:
             return  # not laid out yet (`on_resize` comes back here), or nothing read yet
         line = self.line
+        self._filling = True
         self._lay_out(snapshot)
         jobs = snapshot.found.jobs if snapshot.found is not None else ()
         theme = self.app.theme
@@ -121,6 +125,7 @@ class JobTable(DataTable[Text]):
                 self._refill(wanted, line)
             self._sort(list(wanted))
             self._rows = wanted
+            self._filling = False
             self._keep_selection()
 
     def _lay_out(self, snapshot: Snapshot) -> None:
@@ -247,15 +252,18 @@ class JobTable(DataTable[Text]):
             self._wanted = key
             self.post_message(self.Chosen(self.job_id))
 
-    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """Choose the job under the cursor; not a row it only crossed while rows were refilled."""
-        event.stop()
-        row = self.cursor_row
-        if 0 <= row < len(self._order) and self._order[row] == event.row_key.value:
-            if event.row_key.value != self._wanted:
+    def watch_cursor_coordinate(self, old: Coordinate, new: Coordinate) -> None:
+        """Choose the job under the cursor at once: rows that come before the message of it is read
+        would take the cursor back."""
+        super().watch_cursor_coordinate(old, new)
+        if not self._filling and new.row < len(self._order):
+            if self._order[new.row] != self._wanted:
                 self._awaited = None
-            self._choose_key(event.row_key.value)
-            self._tell_end(row)
+            self._choose_key(self._order[new.row])
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        event.stop()
+        self._tell_end(self.cursor_row)
 
     def _tell_end(self, row: int) -> None:
         found = self._snapshot.found if self._snapshot is not None else None

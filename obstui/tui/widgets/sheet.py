@@ -9,6 +9,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.coordinate import Coordinate
 from textual.message import Message
 from textual.widgets import DataTable
 from textual.widgets.data_table import RowKey
@@ -86,6 +87,7 @@ class Rows(DataTable[Text], inherit_bindings=False):
         self._laid: list[Head] = []
         self._drawn: dict[str, list[Text]] = {}
         self._chosen: str | None = None
+        self._filling = False
 
     @property
     def chosen(self) -> str | None:
@@ -114,12 +116,13 @@ class Rows(DataTable[Text], inherit_bindings=False):
         places = self._visible()
         heads = [self._heads[place] for place in places]
         drawn = {key: [row[place] for place in places] for key, row in self._cells.items()}
+        self._filling = True
         with self.app.batch_update():
             if heads != self._laid or list(drawn) != list(self._drawn):
                 self._refill(heads, drawn)
             else:
                 self._update(drawn)
-        self._drawn = drawn
+        self._drawn, self._filling = drawn, False
         self._keep_selection()
 
     def _refill(self, heads: list[Head], drawn: Mapping[str, list[Text]]) -> None:
@@ -154,12 +157,16 @@ class Rows(DataTable[Text], inherit_bindings=False):
             self._chosen = key
             self.post_message(self.Chosen(key))
 
-    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """Choose the row under the cursor; not one it only crossed while rows were refilled."""
-        event.stop()
+    def watch_cursor_coordinate(self, old: Coordinate, new: Coordinate) -> None:
+        """Choose the row under the cursor at once: rows that come before the message of it is read
+        would take the cursor back."""
+        super().watch_cursor_coordinate(old, new)
         keys = list(self._drawn)
-        if self.cursor_row < len(keys) and keys[self.cursor_row] == event.row_key.value:
-            self._choose(event.row_key.value)
+        if not self._filling and new.row < len(keys):
+            self._choose(keys[new.row])
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        event.stop()
 
     def on_data_table_header_selected(self, event: DataTable.HeaderSelected) -> None:
         event.stop()
