@@ -8,15 +8,20 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select
 
+from obstui.config import Paths
+from obstui.lookup import check_there
 from obstui.matrix import MAX_JOBS
 from obstui.options import JobOptions, NewJob
+from obstui.recorded import at_home
 from obstui.specs import (
     SPEC_VERSION,
     JobSpec,
+    NoSuchModel,
     parse,
     parse_variant_id,
     variant_id,
@@ -137,6 +142,31 @@ def depend(conn: Connection, job_id: int, on: Sequence[int]) -> None:
         conn.execute(insert(dependencies), rows)
 
 
+def variant_folders(
+    conn: Connection, paths: Paths, job_id: int, refs: Sequence[str]
+) -> dict[str, str]:
+    """Each variant the spec names, and its folder: from its parent's result, or as it was given."""
+    query = (
+        select(jobs.c.ulid, jobs.c.result)
+        .join(dependencies, dependencies.c.parent_id == jobs.c.id)
+        .where(dependencies.c.job_id == job_id)
+    )
+    made = {
+        parse_variant_id(variant["id"]): variant["path"]
+        for parent in conn.execute(query).all()
+        for variant in (at_home(paths, parent.ulid, parent.result) or {}).get("variants", ())
+        if "id" in variant and "path" in variant
+    }
+    folders = {}
+    for ref in refs:
+        named = parse_variant_id(ref)
+        if named is None:
+            folders[ref] = ref
+        elif named in made:
+            folders[ref] = made[named]
+    return folders
+
+
 def _named(ref: str, ids: Sequence[int]) -> str:
     """A reference with the id of the job of this request in place of its index."""
     match = _SIBLING.match(ref)
@@ -171,7 +201,8 @@ class Enqueueing(Access):
         """Queue a job; on disk when this returns. A job that names variants by id ("12@30") starts
         only after the jobs that make them. `options`, if given, are the whole of them.
 
-        Raises NotFound (no such variant) and Refused (it will never be made; too many jobs wait).
+        Raises NotFound (no such variant), NoSuchModel (its files are gone) and Refused (it will
+        never be made; too many jobs wait).
         """
         given = options or JobOptions(priority=priority, held=held)
         return self.enqueue_all([NewJob(spec, given)])[0]
@@ -182,7 +213,8 @@ class Enqueueing(Access):
         """Queue several jobs, all or none; with `sweep`, as one sweep of that name. Without `keep`
         none: it is only tried.
 
-        Raises NotFound, Refused as `enqueue` does, and when there are too many at once.
+        Raises NotFound, NoSuchModel, Refused as `enqueue` does, and when there are too many at
+        once.
         """
         if len(new) > MAX_JOBS:
             raise Refused(
@@ -207,7 +239,7 @@ class Enqueueing(Access):
             for job in new:
                 try:
                     ids.append(self._insert(conn, job, ids, sweep_id))
-                except (NotFound, Refused) as err:
+                except (NotFound, NoSuchModel, Refused) as err:
                     if not job.origin:
                         raise
                     raise type(err)(f"{job.origin}: {err}") from None
@@ -247,5 +279,8 @@ class Enqueueing(Access):
             .returning(jobs.c.id)
         ).scalar_one()
         depend(conn, job_id, needs)
+        for ref, folder in variant_folders(conn, self.paths, job_id, spec.variant_refs).items():
+            if self.paths.owns(Path(folder)):  # what lies elsewhere may come back, as a disk does
+                check_there(ref, Path(folder))
         record_state(conn, job_id, 0, (None, state), reason=reason, who="user", now=now)
         return job_id

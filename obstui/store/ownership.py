@@ -25,10 +25,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from obstui.config import Paths
-from obstui.recorded import at_home
-from obstui.specs import named_variants, parse_variant_id
+from obstui.specs import named_variants
 from obstui.store.connection import Access
+from obstui.store.enqueue import variant_folders
 from obstui.store.reader import view_jobs
 from obstui.store.stops import stopped
 from obstui.store.tables import attempts, dependencies, events, jobs, workers
@@ -58,29 +57,6 @@ def _fence(job_id: int, attempt: int, worker: str) -> ColumnElement[bool]:
 
 def _fence_of(claim: Claim) -> ColumnElement[bool]:
     return _fence(claim.job_id, claim.attempt, claim.worker)
-
-
-def _folders(conn: Connection, paths: Paths, job_id: int, refs: Sequence[str]) -> dict[str, str]:
-    """Each variant the spec names, and its folder: from its parent's result, or as it was given."""
-    query = (
-        select(jobs.c.ulid, jobs.c.result)
-        .join(dependencies, dependencies.c.parent_id == jobs.c.id)
-        .where(dependencies.c.job_id == job_id)
-    )
-    made = {
-        parse_variant_id(variant["id"]): variant["path"]
-        for parent in conn.execute(query).all()
-        for variant in (at_home(paths, parent.ulid, parent.result) or {}).get("variants", ())
-        if "id" in variant and "path" in variant
-    }
-    folders = {}
-    for ref in refs:
-        named = parse_variant_id(ref)
-        if named is None:
-            folders[ref] = ref
-        elif named in made:
-            folders[ref] = made[named]
-    return folders
 
 
 def _shut_windows(conn: Connection, now: float) -> list[str]:
@@ -164,7 +140,7 @@ class Ownership(Access):
             )
             change = ("queued", "starting")
             record_state(conn, job.id, job.attempt, change, reason=None, who=worker, now=now)
-            folders = _folders(conn, self.paths, job.id, named_variants(job.spec))
+            folders = variant_folders(conn, self.paths, job.id, named_variants(job.spec))
         return Claim(job.id, job.ulid, job.attempt, worker, device, job.spec, folders)
 
     @contextmanager

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from obstui.specs import CompareSpec, ExportSpec, GenerateSpec, ImportSpec, PruneSpec
+from obstui.options import JobOptions, NewJob
+from obstui.specs import (
+    CompareSpec,
+    ExportSpec,
+    GenerateSpec,
+    ImportSpec,
+    NoSuchModel,
+    PruneSpec,
+)
 from obstui.store import Claim, JobView, NotFound, Reader, Refused, Store
 
 
@@ -188,3 +196,17 @@ def test_a_variant_that_was_removed_cannot_be_named(store: Store, reader: Reader
         compare(store, "1@30")
     removed = [event.payload for event in reader.events(1, kinds=["variant_removed"])]
     assert [payload["variant"] for payload in removed] == ["1@10", "1@30"]
+
+
+def test_a_variant_whose_files_are_gone_cannot_be_named(store: Store, reader: Reader) -> None:
+    job = store.enqueue(PruneSpec(sparsity=(0.1, 0.3)))
+    own = store.paths.output(job.ulid)
+    (own / "1@30").mkdir(parents=True)
+    store.finish(run(store, 1), "succeeded", result=made("1@10", "1@30", below=str(own)))
+    assert compare(store, "1@30").blocked == "no worker is running"
+    with pytest.raises(NoSuchModel, match="variant 1@10 were deleted or moved: obstui show 1"):
+        compare(store, "1@30", "1@10")
+    asked = NewJob(CompareSpec(variants=("1@10",)), JobOptions(), origin="night.yaml, job 2")
+    with pytest.raises(NoSuchModel, match=r"^night.yaml, job 2: The files of the variant 1@10"):
+        store.enqueue_all([asked])
+    assert reader.counts()["queued"] == 1
