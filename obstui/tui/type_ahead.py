@@ -12,7 +12,7 @@ from textual.events import Event, Key, Paste
 from textual.message_pump import MessagePump
 from textual.widgets import Input, TextArea
 
-PATIENCE = 2.0
+PATIENCE = 5.0
 """Seconds that a key waits for the one before it: what leaves the screen may never answer."""
 LOOK_EVERY = 0.01
 

@@ -49,6 +49,11 @@ def steady_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("obstui.tui.machine.free_bytes", lambda folder: 812 << 30)
 
 
+@pytest.fixture(autouse=True)
+def _a_busy_machine_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("obstui.tui.type_ahead.PATIENCE", 60.0)
+
+
 @pytest.fixture
 def store(paths: Paths, clock: Clock) -> Iterator[Store]:
     with Store.open(paths, clock=clock) as store:

@@ -14,7 +14,6 @@ from textual.widgets import Input
 
 from obstui.config import Paths
 from obstui.store import Store
-from obstui.tui import type_ahead
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.layers import LayersScreen
 from obstui.tui.screens.new_job import NewJobScreen
@@ -27,11 +26,6 @@ from tests.obstui import tui_store
 from tests.obstui.tui_pilot import opened, until
 
 KEYS = {"enter": "\r", "escape": None, "backspace": None, "space": " ", "slash": "/", "colon": ":"}
-
-
-@pytest.fixture(autouse=True)
-def _a_busy_machine_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type_ahead, "PATIENCE", 60.0)
 
 
 @pytest.fixture
