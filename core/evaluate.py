@@ -115,7 +115,9 @@ def run(
             yield event
     again = [made[shot.prompt, shot.seed] for shot in others]
     yield ReseedMeasured(
-        len(again), *_means([_apart(x, y) for x, y in zip(again, dense, strict=False)])
+        len(again),
+        *_means([_apart(x, y) for x, y in zip(again, dense, strict=False)]),
+        seconds=tuple(picture.seconds for picture in again),
     )
 
 

@@ -200,12 +200,14 @@ class ModelMeasured(Event):
 class ReseedMeasured(Event):
     """How far the dense model's own pictures of the same prompts are apart from one seed to
     another, over `pictures` pairs: the scale for what a variant changes. Fields as in
-    `ModelMeasured`."""
+    `ModelMeasured`. `seconds` are what each took, after all variants: a machine whose pace has
+    changed meanwhile shows here."""
 
     pictures: int
     psnr: float | None
     ssim: float | None
     latent_distance: float | None
+    seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,8 @@ class ModelTimed(Event):
     `image_s` that of a whole picture with text encoders and VAE; `_low` and `_high` are their
     quartiles. `flops` are those of one sample's forward pass of the UNet, `ideal` is dense over own
     FLOP: the speed-up that fewer operations alone can give, None for an architecture that nobody
-    counts. `peak_bytes` is the most device memory that tensors took, None on a CPU.
+    counts. `peak_bytes` is the most device memory that tensors took, None on a CPU. `again`: the
+    dense model once more, after the variants, which tells whether the machine has kept its pace.
     """
 
     model: str
@@ -240,6 +243,7 @@ class ModelTimed(Event):
     image_s_low: float
     image_s_high: float
     peak_bytes: int | None
+    again: bool = False
     reused: bool = False
 
 

@@ -286,9 +286,9 @@ def _painted(
     spec: GenerateSpec | CompareSpec | BenchSpec, levels: tuple[Level, ...]
 ) -> list[tuple[Level, int]]:
     """The UNets that paint, each with its pictures: a generation has one, a comparison and a
-    benchmark all."""
+    benchmark all, and the dense one again at the end."""
     painting = levels[-1:] if isinstance(spec, GenerateSpec) else levels
-    again = [(levels[0], _reseeded(spec))] if _reseeded(spec) else []
+    again = [(levels[0], _again(spec))] if _again(spec) else []
     return [*((level, _images(spec)) for level in painting), *again]
 
 
@@ -308,8 +308,10 @@ def _images(spec: GenerateSpec | CompareSpec | BenchSpec) -> int:
     return _prompts(spec) * (seeds or spec.count)
 
 
-def _reseeded(spec: Spec) -> int:
-    """Pictures that the dense model paints once more from other seeds."""
+def _again(spec: Spec) -> int:
+    """Pictures that the dense model paints after all others: from other seeds, or to be timed."""
+    if isinstance(spec, BenchSpec):
+        return _images(spec) if spec.variants else 0
     return min(RESEEDED, _images(spec)) if isinstance(spec, CompareSpec) else 0
 
 
@@ -324,7 +326,7 @@ def _steps_painted(spec: Spec) -> int:
     if isinstance(spec, PruneSpec):
         return _steps(spec) * _prompts(spec)
     models = 1 if isinstance(spec, GenerateSpec) else 1 + len(spec.variants)
-    return _steps(spec) * (_images(spec) * models + _reseeded(spec))
+    return _steps(spec) * (_images(spec) * models + _again(spec))
 
 
 def _prune_disk(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Quartiles = tuple[float, float]
+_ANY = 0.0, math.inf
+
+NOISE = "~ within noise: not told apart from the dense model's time."
 
 
 def unsure(result: Mapping[str, Any], key: str) -> frozenset[str]:
     """The variants of a bench or a comparison whose `step_ms` or `image_s` is not told from the
-    dense model's: the quartiles overlap, or are not known."""
+    dense model's: the quartiles overlap, or are not known. The dense model's are also those that it
+    has at the end; where the machine has changed its pace by then, as much again on either side
+    might be the change."""
     known = _quartiles(result, key)
-    low, high = known.get("dense", (0.0, float("inf")))
+    low, high = _both(known["dense"], _at_the_end(result, key)) if "dense" in known else _ANY
     models = {
         str(row.get("model")) for row in (*_rows(result, "latency"), *_rows(result, "models"))
     }
@@ -35,11 +41,30 @@ def _quartiles(result: Mapping[str, Any], key: str) -> dict[str, Quartiles]:
     for image in _rows(result, "images") if key == "image_s" else ():
         if image.get("seconds") is not None:
             seconds.setdefault(str(image.get("model")), []).append(float(image["seconds"]))
-    for model, values in seconds.items():
-        if len(values) > 1:
-            low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-            found[model] = low, high
-    return found
+    return found | {model: _of(values) for model, values in seconds.items() if len(values) > 1}
+
+
+def _at_the_end(result: Mapping[str, Any], key: str) -> Quartiles | None:
+    """What the dense model took after all variants, where a job of a newer version has told."""
+    for row in _rows(result, "latency"):
+        if (again := row.get("again")) is not None:
+            return float(again[f"{key}_low"]), float(again[f"{key}_high"])
+    seconds = (result.get("reseed") or {}).get("seconds") if key == "image_s" else None
+    return _of(seconds) if seconds else None
+
+
+def _both(first: Quartiles, last: Quartiles | None) -> Quartiles:
+    if last is None:
+        return first
+    apart = max(0.0, last[0] - first[1], first[0] - last[1])
+    return min(first[0], last[0]) - apart, max(first[1], last[1]) + apart
+
+
+def _of(values: Sequence[float]) -> Quartiles:
+    if len(values) == 1:
+        return values[0], values[0]
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, high
 
 
 def _rows(result: Mapping[str, Any], what: str) -> tuple[Mapping[str, Any], ...]:

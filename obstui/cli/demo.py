@@ -83,6 +83,6 @@ def _run_headless(paths: Paths, ids: list[int], as_json: bool) -> None:
         raise click.exceptions.Exit(1)
     result = jobs[-1].result or {}
     if not as_json:
-        click.echo("\n" + model_table(result["models"], result.get("reseed")))
+        click.echo("\n" + model_table(result))
         click.echo(f"\nPictures: {Path(result['images'][0]['path']).parent.parent}")
         say("Look around with obstui, obstui ls and obstui show ID.")

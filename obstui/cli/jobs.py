@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from obstui.cli.output import as_dict, emit, json_option, say
 from obstui.config import Paths
 from obstui.options import duration
 from obstui.picture_files import INSIDE
-from obstui.spread import unsure
+from obstui.spread import NOISE, unsure
 from obstui.store import JobView, NotFound, Reader, endings, search
 from obstui.store.views import LIVE, STATES, WAITING
 from obstui.text import counted, one_line, plain
@@ -202,7 +202,7 @@ def show(paths: Paths, job_id: int, as_file: bool, as_json: bool) -> None:
     if result.get("variants"):
         click.echo("\n" + variant_table(result["variants"]))
     if result.get("models"):
-        click.echo("\n" + model_table(result["models"], result.get("reseed")))
+        click.echo("\n" + model_table(result))
     if result.get("latency"):
         click.echo("\n" + latency_table(result["latency"]))
     if result.get("export"):
@@ -261,12 +261,14 @@ def _removed(variant: dict[str, Any]) -> str:
     return f"{1 - variant['params'] / dense:.1%}" if dense else "–"
 
 
-def model_table(models: Iterable[dict[str, Any]], reseed: dict[str, Any] | None = None) -> str:
+def model_table(result: Mapping[str, Any]) -> str:
     """A comparison's rows, the dense model first, and what another seed does for scale."""
-    models = list(models)
+    models, reseed = list(result["models"]), result.get("reseed")
+    noisy = unsure(result, "image_s")
     rows: list[tuple[str, ...]] = [
         (m["model"], m["method"] or "–", f"{m['sparsity']:.0%}", output.count(m["params"]),
-         output.size(m["size_bytes"]), f"{m['latency']:.3f} s", _number(m["psnr"], ".1f"),
+         output.size(m["size_bytes"]),
+         f"{'~' * (m['model'] in noisy)}{m['latency']:.3f} s", _number(m["psnr"], ".1f"),
          _number(m["ssim"], ".3f"), _number(m["latent_distance"], ".1e"),
          _number(m["attributes"], ".0%"), _number(m.get("clip"), ".1f"))
         for m in models
@@ -285,6 +287,8 @@ def model_table(models: Iterable[dict[str, Any]], reseed: dict[str, Any] | None 
             f"{reseed['ssim']:.3f}, latent distance {reseed['latent_distance']:.1e} away "
             f"({number} picture{'s' * (number > 1)})."
         )
+    if noisy:
+        text += f"\n{NOISE}"
     return text
 
 
@@ -315,7 +319,7 @@ def latency_table(rows: Iterable[dict[str, Any]]) -> str:
         + f"\nMedians of {dense['repeats']} pictures of {dense['size']} x {dense['size']} in "
         f"{dense['steps']} steps, {dense['dtype']}, on {one_line(dense['device'], limit=80)}. "
         "FASTER is a step against the dense one's; BY FLOP is what fewer operations alone can give."
-        + (" ~ is within noise: the quartiles overlap the dense model's." if noisy else "")
+        + (f" {NOISE}" if noisy else "")
     )
 
 

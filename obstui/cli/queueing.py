@@ -326,7 +326,7 @@ def _tell_made(job: JobView) -> None:
     if result.get("export"):
         say(f"Wrote {result['export']['folder']}.")
     if result.get("models"):
-        click.echo(model_table(result["models"], result.get("reseed")))
+        click.echo(model_table(result))
     if result.get("latency"):
         click.echo(latency_table(result["latency"]))
 

@@ -175,7 +175,7 @@ class Fold:
                 self._images[p["path"]] = p
             case "model_measured":
                 self._models[p["model"]] = p
-            case "model_timed":
+            case "model_timed" if not p.get("again"):
                 self._latency[p["model"]] = p
             case "note":
                 self._notes.append(one_line(p["text"], limit=500))

@@ -71,7 +71,9 @@ def _words(event: Event) -> str:
             pictures = counted(event.pictures, "picture")
             return f"another seed of the dense model, {pictures}{_told(figures)}"
         case ModelTimed():
-            return f"{event.model}: {event.step_ms:.1f} ms a step, {event.image_s:.2f} s a picture"
+            again = " at the end" if event.again else ""
+            times = f"{event.step_ms:.1f} ms a step, {event.image_s:.2f} s a picture"
+            return f"{event.model}{again}: {times}"
         case Note():
             return f"note: {event.text}"
     return ""

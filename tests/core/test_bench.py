@@ -61,12 +61,15 @@ def test_steps_and_pictures_are_timed_and_the_ideal_stands_beside(
 ) -> None:
     events = list(bench.run(settings(tiny_model, half), tmp_path / "work", never, pipes))
     phases = [event for event in events if isinstance(event, Phase)]
-    assert [phase.name for phase in phases] == ["load", "time dense", "time 1@50"]
-    assert phases[0].following == (("time dense", 4), ("time 1@50", 4))
-    assert sum(isinstance(event, Progress) for event in events) == 1 + 2 * 4
-    dense, small = (event for event in events if isinstance(event, ModelTimed))
+    timed = [f"time {name}" for name in ("dense", "1@50", "dense again")]
+    assert [phase.name for phase in phases] == ["load", *timed]
+    assert phases[0].following == tuple((name, 4) for name in timed)
+    assert sum(isinstance(event, Progress) for event in events) == 1 + 3 * 4
+    dense, small, last = (event for event in events if isinstance(event, ModelTimed))
     assert (dense.model, small.model, small.sparsity) == ("dense", "1@50", 0.5)
-    for row in (dense, small):
+    assert (last.model, last.params) == (dense.model, dense.params)
+    assert [row.again for row in (dense, small, last)] == [False, False, True]
+    for row in (dense, small, last):
         assert (row.repeats, row.steps, row.size, row.dtype) == (3, 2, 16, "float32")
         assert 0 < row.step_ms_low <= row.step_ms <= row.step_ms_high
         assert row.image_s_low <= row.image_s <= row.image_s_high
@@ -96,9 +99,9 @@ def test_a_run_that_is_cut_off_keeps_what_is_timed(
 
     again = list(bench.run(settings(tiny_model, half), work, never, pipes))
     rows = [event for event in again if isinstance(event, ModelTimed)]
-    assert [row.reused for row in rows] == [True, False]
+    assert [row.reused for row in rows] == [True, False, False], "the last is not the first"
     assert rows[0].step_ms == dense.step_ms
-    assert [event.done for event in again if isinstance(event, Phase)] == [0, 4, 0]
+    assert [event.done for event in again if isinstance(event, Phase)] == [0, 4, 0, 0]
 
     for file in work.iterdir():  # as a kill in the middle of writing leaves it
         file.write_bytes(file.read_bytes()[:-9])
@@ -118,7 +121,7 @@ def test_the_medians_are_those_of_the_pictures_that_count(
 ) -> None:
     """With a clock of our own: the warm-up is ten times slower, and must not show."""
     seconds = iter([(50.0, [0.0, 20.0, 45.0]), *((t, [0.0, 1.0, 1.0 + t]) for t in (5.0, 2.0, 8.0))]
-                   * 2)  # fmt: skip
+                   * 3)  # fmt: skip
     monkeypatch.setattr(bench, "_paint", lambda *_: next(seconds))
     events = bench.run(settings(tiny_model, half), tmp_path / "work", never, pipes)
     row = next(event for event in events if isinstance(event, ModelTimed))
@@ -151,7 +154,7 @@ def test_peak_memory_is_that_of_the_pictures(
 ) -> None:
     torch.empty(64 << 20, device="cuda")  # of somebody before, and gone
     events = bench.run(settings(tiny_model, half), tmp_path / "work", never)
-    dense, small = (event for event in events if isinstance(event, ModelTimed))
+    dense, small, _ = (event for event in events if isinstance(event, ModelTimed))
     assert dense.peak_bytes is not None
     assert small.peak_bytes is not None
     assert 0 < small.peak_bytes <= dense.peak_bytes < 64 << 20

@@ -213,6 +213,30 @@ def test_a_time_within_the_scatter_of_the_dense_models_is_no_fact(scene: tui_sto
     assert unsure({**result, "images": []}, "image_s") == {f"{prune}@10", f"{prune}@30"}
 
 
+def test_a_machine_that_changed_its_pace_makes_times_unsure() -> None:
+    """The dense model is timed again at the end; what lies between, or as far beyond, is noise."""
+
+    def compared(*at_the_end: float) -> frozenset[str]:
+        seconds = {"dense": (2.0, 2.1), "slow": (4.0, 4.1), "fast": (1.5, 1.6), "best": (0.5, 0.6)}
+        images = [{"model": m, "seconds": each} for m, all_ in seconds.items() for each in all_]
+        return unsure({"images": images, "models": [{"model": m} for m in seconds],
+                       "reseed": {"seconds": at_the_end}}, "image_s")  # fmt: skip
+
+    assert compared() == compared(2.05) == compared(2.0, 2.2) == set()
+    assert compared(1.7) == {"fast"}, "0.3 s less by then, and perhaps 0.3 s more meanwhile"
+    assert compared(0.9, 1.0) == {"fast", "best"}
+    assert compared(3.2) == {"fast", "slow"}, "it may have been as much faster for a while"
+
+    def timed(low: float, high: float) -> frozenset[str]:
+        rows = [{"model": "dense", "step_ms_low": 60, "step_ms_high": 61,
+                 "again": {"step_ms_low": low, "step_ms_high": high}},
+                {"model": "1@30", "step_ms_low": 50, "step_ms_high": 51}]  # fmt: skip
+        return unsure({"latency": rows}, "step_ms")
+
+    assert timed(58, 59) == set()
+    assert timed(54, 55) == {"1@30"}
+
+
 def test_noise_errors_at_other_steps_are_apart(scene: tui_store.Scene) -> None:
     for levels, steps in (((0.1, 0.3), None), ((0.2,), 10), ((0.4,), CALIBRATION_STEPS)):
         job = scene.queue("prune", sparsity=levels, steps=steps)

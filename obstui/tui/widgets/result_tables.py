@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
 
 from obstui.measured import Reseed, reseed_of
-from obstui.spread import unsure
+from obstui.spread import NOISE, unsure
 from obstui.text import one_line
 from obstui.tui import formats
 from obstui.tui.theme import style
@@ -76,18 +76,25 @@ _SELDOM = {"CLIP": "clip", "attributes": "attributes"}
 
 @in_its_place
 def models_text(
-    models: Sequence[Mapping[str, Any]], width: int, reseed: Reseed | None = None
+    models: Sequence[Mapping[str, Any]],
+    width: int,
+    reseed: Reseed | None = None,
+    noisy: Collection[str] = (),
 ) -> Text:
     """One line for each model of a comparison, the best variant of each column marked; below them,
-    for scale, what another seed of the dense model does."""
+    for scale, what another seed of the dense model does. The times of `noisy` ones tell nothing."""
     variants = [m for m in models if m.get("ssim") is not None]
     best = {
         key: pick(known)
         for key, pick in (("latency", min), ("psnr", max), ("ssim", max), ("clip", max))
         if (known := [m[key] for m in variants if m.get(key) is not None])
+        and not (key == "latency" and noisy)
     }
     dense = next((m for m in models if m.get("model") == "dense"), None)
-    rows = [_model_row(m, dense, best if len(variants) > 1 else {}) for m in models]
+    rows = [
+        _model_row(m, dense, best if len(variants) > 1 else {}, noisy=m.get("model") in noisy)
+        for m in models
+    ]
     keep = [
         place
         for place, head in enumerate(_MODEL_HEADS)
@@ -97,16 +104,18 @@ def models_text(
     text = aligned(heads, [[row[place] for place in keep] for row in rows], width)
     if reseed is not None:
         text.append(f"\nanother seed: {reseed.words}", style("muted"))
+    if noisy:
+        text.append(f"\n{NOISE}", style("muted"))
     return text
 
 
 def _model_row(
-    m: Mapping[str, Any], dense: Mapping[str, Any] | None, best: Mapping[str, Any]
+    m: Mapping[str, Any], dense: Mapping[str, Any] | None, best: Mapping[str, Any], *, noisy: bool
 ) -> tuple[Cell, ...]:
-    def scored(key: str, form: str) -> Cell:
+    def scored(key: str, form: str, about: str = "") -> Cell:
         value = m.get(key)
         winner = value is not None and value == best.get(key)
-        return formats.number(value, form), "strong good" if winner else "text"
+        return f"{about}{formats.number(value, form)}", "strong good" if winner else "text"
 
     attributes = m.get("attributes")
     return (
@@ -114,7 +123,7 @@ def _model_row(
         (f"{float(m['sparsity']) * 100:g} %" if m.get("sparsity") else "–", "text"),
         scored("ssim", ".3f"),
         scored("psnr", ".1f"),
-        scored("latency", ".2f"),
+        scored("latency", ".2f", "~" * noisy),
         (formats.params(int(m["params"])), "text"),
         (formats.change(m["params"], dense["params"] if dense else 0) or "–", "text"),
         scored("clip", ".1f"),
@@ -142,7 +151,7 @@ def latency_text(rows: Sequence[Mapping[str, Any]], width: int) -> Text:
     cells = [_latency_row(row, dense, noisy=row["model"] in noisy)[: len(heads)] for row in rows]
     text = aligned(heads, cells, width)
     if noisy:
-        text.append("\n~ within noise: the quartiles overlap the dense model's", style("muted"))
+        text.append(f"\n{NOISE}", style("muted"))
     return text
 
 
@@ -188,7 +197,8 @@ def result_text(job_kind: str, result: Mapping[str, Any] | None, width: int) -> 
     if job_kind in ("prune", "import"):
         return variants_text(result, width)
     if job_kind == "compare":
-        return models_text(result.get("models") or (), width, reseed_of(result))
+        noisy = unsure(result, "image_s")
+        return models_text(result.get("models") or (), width, reseed_of(result), noisy)
     if job_kind == "bench":
         return latency_text(result.get("latency") or (), width)
     if job_kind == "export":
