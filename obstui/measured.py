@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,8 @@ class Measured:
     `settings` that others of its base were not made with ("damping 0.05"), and `measured_by` are
     the jobs that measured it. `apart` names the figures that were measured under other conditions
     than those of the others of its base, which they must not be held against; `unsure` the times
-    that do not differ from the dense model's by more than they scatter."""
+    that do not differ from the dense model's by more than they scatter. `compared_by` is the
+    comparison whose figures these are. `deleted`: nobody can have this variant any more."""
 
     base: str
     model: str
@@ -55,6 +56,8 @@ class Measured:
     step_ms: float | None = None
     image_s: float | None = None
     measured_by: tuple[int, ...] = ()
+    compared_by: int | None = None
+    deleted: bool = False
     apart: frozenset[str] = frozenset()
     unsure: frozenset[str] = frozenset()
     settings: str = ""
@@ -106,8 +109,8 @@ class Metric:
     most: float = math.inf
 
     def among(self, rows: Iterable[Measured]) -> list[Measured]:
-        """Those of `rows` whose figures can be held against each other."""
-        return [row for row in rows if self.key not in row.apart]
+        """Those of `rows` whose figures can be held against each other, to choose one of them."""
+        return [row for row in rows if self.key not in row.apart and not row.deleted]
 
     def of(self, row: Measured) -> float | None:
         """In the label's unit."""
@@ -175,6 +178,7 @@ class _Finding:
     base: str
     model: str
     conditions: str
+    job_id: int
     figures: Mapping[str, Any]
     unsure: frozenset[str] = frozenset()
 
@@ -190,10 +194,11 @@ def measured(jobs: Iterable[JobView]) -> tuple[Measured, ...]:
             row = _made(job, made)
             rows[row.base, row.model] = row
     bases = {row.model: row.base for row in rows.values()}
+    makers = {job.id for job in done if job.kind in ("prune", "import")}
     for job in done:
         for found in _measurements(job):
             place = bases.get(found["model"]) or _base(job), str(found["model"])
-            row = rows.get(place) or _bare(*place, found)
+            row = rows.get(place) or _bare(*place, found, makers)
             if job.id != row.job_id:
                 rows[place] = replace(row, measured_by=(*row.measured_by, job.id))
     for keys, conditions in _FAMILIES:
@@ -209,6 +214,7 @@ def measured(jobs: Iterable[JobView]) -> tuple[Measured, ...]:
                 row,
                 apart=row.apart.difference(keys).union(() if alike else each.figures),
                 unsure=row.unsure.difference(keys).union(each.unsure),
+                compared_by=each.job_id if keys is _COMPARED else row.compared_by,
                 **figures,
             )
     told = _told_apart(rows.values(), {job.id: job.spec for job in done})
@@ -240,7 +246,7 @@ def _findings(
             noisy = frozenset(key for key in figures if model in vague.get(key, ()))
             if figures:
                 base = bases.get(model) or _base(job)
-                found.append(_Finding(base, model, conditions(job), figures, noisy))
+                found.append(_Finding(base, model, conditions(job), job.id, figures, noisy))
     return found
 
 
@@ -362,13 +368,18 @@ def _made(job: JobView, made: Mapping[str, Any]) -> Measured:
     )
 
 
-def _bare(base: str, name: str, found: Mapping[str, Any]) -> Measured:
-    """A model that no job here made: the dense one, or a variant's folder."""
-    params = int(found["params"])
+def _bare(base: str, name: str, found: Mapping[str, Any], makers: Container[int]) -> Measured:
+    """A model that no job here has made, the dense one or a variant's folder, or one that its job,
+    which is one of `makers`, has no longer."""
+    from obstui.specs import parse_variant_id
+
+    params, named = int(found["params"]), parse_variant_id(name)
+    deleted = named is not None and named[0] in makers
     return Measured(
         base=base,
         model=name,
-        method=str(found.get("method") or ""),
+        method="deleted" if deleted else str(found.get("method") or ""),
+        deleted=deleted,
         sparsity=float(found.get("sparsity") or 0.0),
         params=params,
         size_bytes=_HALF * params if name == DENSE else None,
@@ -378,12 +389,18 @@ def _bare(base: str, name: str, found: Mapping[str, Any]) -> Measured:
 def front(rows: Sequence[Measured], cost: Metric, quality: Metric) -> frozenset[tuple[str, str]]:
     """(base, model) of the variants that no other variant of the same base beats: none has at most
     their cost and at least their quality and is better in one. Models without both are left out,
-    and so is the dense one, which everything is measured against."""
+    and so is the dense one, which everything is measured against; a time that is not told from the
+    dense model's counts as that."""
+    usual = {row.base: cost.of(row) for row in rows if row.dense}
+
+    def price_of(row: Measured) -> float | None:
+        return usual.get(row.base, cost.of(row)) if cost.key in row.unsure else cost.of(row)
+
     places = [
         (row, row_cost * -cost.better, row_quality * quality.better)
         for row in cost.among(quality.among(rows))
         if not row.dense
-        and (row_cost := cost.of(row)) is not None
+        and (row_cost := price_of(row)) is not None
         and (row_quality := quality.of(row)) is not None
     ]
     return frozenset(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,13 +77,15 @@ def collect(
     """`measure` tells the bytes below a folder (`tree_bytes`). Raises StoreError."""
     measure = measure or tree_bytes
     ended = reader.jobs(ended_since=since, limit=100_000, newest_first=False)
+    done = reader.jobs(states=("succeeded",), limit=1_000_000)
+    there = {str(made["id"]) for job in done for made in (job.result or {}).get("variants") or ()}
     return Report(
         since=since,
         now=now,
         succeeded=tuple(job for job in ended if job.state == "succeeded"),
         failed=tuple(job for job in ended if job.state in ("failed", "quarantined")),
         other=tuple(job for job in ended if job.state in ("cancelled", "skipped")),
-        best=best_sizes(job for job in ended if job.state == "succeeded"),
+        best=best_sizes((job for job in ended if job.state == "succeeded"), there),
         device_seconds=reader.device_seconds(since, now),
         lost=reader.lost_attempts(since),
         disk_bytes=sum(measure(paths.job(job.ulid)) for job in ended),
@@ -127,10 +129,11 @@ def finish_of(reader: Reader, now: float) -> Finish:
     )
 
 
-def best_sizes(jobs: Iterable[JobView]) -> tuple[Best, ...]:
-    """One for each base: by the comparison of most pictures, which tells most surely."""
+def best_sizes(jobs: Iterable[JobView], there: Container[str]) -> tuple[Best, ...]:
+    """One for each base: by the comparison of most pictures, which tells most surely. `there` are
+    the ids of variants that nobody has deleted."""
     found: dict[str, Best] = {}
-    for best in filter(None, map(best_size, jobs)):
+    for best in filter(None, (best_size(job, there) for job in jobs)):
         known = found.setdefault(best.base, best)
         found[best.base] = max(
             known, best, key=lambda one: (one.pictures, one.good, -one.params, one.job_id)
@@ -138,21 +141,28 @@ def best_sizes(jobs: Iterable[JobView]) -> tuple[Best, ...]:
     return tuple(found.values())
 
 
-def best_size(job: JobView) -> Best | None:
-    """What a comparison says about size and quality; None if it measured no variant."""
+def best_size(job: JobView, there: Container[str]) -> Best | None:
+    """What a comparison says about size and quality; None if it measured no variant that is there
+    still."""
+    from obstui.specs import parse_variant_id
+
     models: list[dict[str, Any]] = (job.result or {}).get("models") or []
     dense = next((m for m in models if not m.get("sparsity")), None)
-    pruned = [m for m in models if m.get("sparsity")]
+    pruned = [
+        m for m in models
+        if m.get("sparsity") and (m["model"] in there or parse_variant_id(m["model"]) is None)
+    ]  # fmt: skip
     if dense is None or not pruned:
         return None
 
     reseed = reseed_of(job.result)
-    another_seed = (reseed.ssim if reseed else None) or 0.0
+    another_seed = {"ssim": reseed.ssim, "psnr": reseed.psnr} if reseed else {}
 
     def loss(model: dict[str, Any]) -> float:
         """How far beyond good enough: at most 0 is good."""
-        if (ssim := model.get("ssim")) is not None and ssim < another_seed:
-            return 1.0 + another_seed - float(ssim)
+        for key, least in another_seed.items():
+            if least is not None and (own := model.get(key)) is not None and own < least:
+                return 1.0 + (least - float(own)) / least
         if model.get("attributes") is not None and dense.get("attributes") is not None:
             return float(dense["attributes"] - model["attributes"] - GOOD_ATTRIBUTES)
         return float(GOOD_SSIM - (model.get("ssim") or 0.0))

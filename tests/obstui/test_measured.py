@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -109,6 +110,7 @@ def test_only_what_was_compared_alike_is_held_against_each_other(scene: tui_stor
     assert best == {("demo", f"{prune}@10"), ("demo", f"{prune}@30")}
     assert METRIC["psnr"].text(found[f"{prune}@50"]) == "80.0*"
     assert found[f"{prune}@30"].measured_by == (2, 4), "in their order, whichever counts"
+    assert found[f"{prune}@30"].compared_by == {30.0: 4, 25.2: 2}[found[f"{prune}@30"].psnr]
     assert METRIC["params"].text(found[f"{prune}@50"]) == "4.2"
     assert "\\*" in as_markdown([found[f"{prune}@50"]])
 
@@ -129,6 +131,34 @@ def test_the_front_holds_what_nothing_else_beats() -> None:
     ]  # fmt: skip
     best = front(known, METRIC["params"], METRIC["psnr"])
     assert best == {("demo", "a"), ("demo", "b"), ("demo", "twin"), ("sdxl", "other")}
+
+
+def test_a_time_within_noise_beats_nobody() -> None:
+    noisy = {"unsure": frozenset({"image_s"})}
+    known = [
+        Measured("demo", "dense", "dense", 0.0, params=200, image_s=2.0),
+        model("near", 100, 50.0, image_s=2.1, **noisy),
+        model("far", 90, 40.0, image_s=1.9, **noisy),
+        model("fast", 80, 30.0, image_s=1.0),
+    ]  # fmt: skip
+    best = front(known, METRIC["image_s"], METRIC["psnr"])
+    assert best == {("demo", "near"), ("demo", "fast")}
+
+
+def test_a_deleted_variant_says_so_and_is_no_choice(scene: tui_store.Scene) -> None:
+    prune = tui_store.prune_finished(scene, (0.1, 0.3))
+    tui_store.compare_finished(scene, prune, (0.1, 0.3))
+    with Reader.open(scene.paths) as reader:
+        compare, maker = reader.jobs()
+    [kept, _] = (maker.result or {})["variants"]
+    known = measured([replace(maker, result={"variants": [kept]}), compare])
+    found = {row.model: row for row in known}
+    assert {name: row.method for name, row in found.items()} == {
+        "dense": "", f"{prune}@10": "obs", f"{prune}@30": "deleted",
+    }  # fmt: skip
+    assert found[f"{prune}@30"].psnr == pytest.approx(25.2)
+    best = front(list(found.values()), METRIC["params"], METRIC["psnr"])
+    assert best == {("demo", f"{prune}@10")}
 
 
 def test_on_the_front_of_a_distance_less_is_better() -> None:

@@ -131,21 +131,29 @@ def test_best_size_when_none_is_good_and_without_a_judge() -> None:
 
         return Job()
 
-    bad = best_size(job([DENSE, model("1@50", 0.5, 50, attributes=0.5)]))
+    bad = best_size(job([DENSE, model("1@50", 0.5, 50, attributes=0.5)]), ALL)
     assert bad is not None
     assert (bad.model, bad.good) == ("1@50", False)
     dense = model("dense", 0.0, 100)
     by_ssim = best_size(
-        job([dense, model("1@10", 0.1, 90, ssim=0.99), model("1@30", 0.3, 70, ssim=0.9)])
+        job([dense, model("1@10", 0.1, 90, ssim=0.99), model("1@30", 0.3, 70, ssim=0.9)]), ALL
     )
     assert by_ssim is not None
     assert by_ssim.model == "1@10"
-    assert best_size(job([dense])) is None
-    assert best_size(job([])) is None
+    assert best_size(job([dense]), ALL) is None
+    assert best_size(job([]), ALL) is None
 
 
-def compared(job_id: int, models: list[dict[str, Any]], ssim: float | None = None) -> Any:
-    reseed = {"pictures": 4, "psnr": None, "ssim": ssim, "latent_distance": None}
+ALL = {"1@10", "1@30", "1@50", "2@10", "3@20"}
+
+
+def compared(
+    job_id: int,
+    models: list[dict[str, Any]],
+    ssim: float | None = None,
+    psnr: float | None = None,
+) -> Any:
+    reseed = {"pictures": 4, "psnr": psnr, "ssim": ssim, "latent_distance": None}
     result = {"models": models, "reseed": reseed}
     return SimpleNamespace(id=job_id, spec={"model": "demo"}, result=result)
 
@@ -153,21 +161,32 @@ def compared(job_id: int, models: list[dict[str, Any]], ssim: float | None = Non
 def test_further_than_another_seed_is_never_best() -> None:
     models = [DENSE, model("1@30", 0.3, 70, attributes=0.95, ssim=0.4),
               model("1@10", 0.1, 90, attributes=0.95, ssim=0.8)]  # fmt: skip
-    best = best_size(compared(1, models, ssim=0.5))
+    best = best_size(compared(1, models, ssim=0.5), ALL)
     assert best is not None
     assert (best.model, best.good) == ("1@10", True)
-    best = best_size(compared(1, models[:2], ssim=0.5))
+    best = best_size(compared(1, models[:2], ssim=0.5), ALL)
     assert best is not None
     assert not best.good
+    models = [DENSE, model("1@30", 0.3, 70, attributes=0.95, ssim=0.9, psnr=30.0)]
+    found = [best_size(compared(1, models, psnr=psnr), ALL) for psnr in (29.9, 30.2)]
+    assert [best and best.good for best in found] == [True, False]
+
+
+def test_a_deleted_variant_is_never_best() -> None:
+    sizes = (("1@30", 0.3, 70), ("1@10", 0.1, 90), ("/kept/by/me", 0.05, 95))
+    models = [DENSE, *(model(*size, attributes=0.95) for size in sizes)]
+    chosen = [best_size(compared(1, models), there) for there in ({"1@30", "1@10"}, {"1@10"}, ())]
+    assert [best and best.model for best in chosen] == ["1@30", "1@10", "/kept/by/me"]
+    assert best_size(compared(1, models[:3]), ()) is None
 
 
 def test_a_base_has_one_best_size() -> None:
     few = [DENSE, model("1@30", 0.3, 70, attributes=0.95, pictures=4)]
     many = [DENSE, model("2@10", 0.1, 90, attributes=0.95, pictures=100)]
     smaller = [DENSE, model("3@20", 0.2, 80, attributes=0.95, pictures=100)]
-    [best] = best_sizes([compared(1, few), compared(2, many), compared(3, smaller)])
+    [best] = best_sizes([compared(1, few), compared(2, many), compared(3, smaller)], ALL)
     assert best.model == "3@20"
-    [best] = best_sizes([compared(2, many), compared(1, few)])
+    [best] = best_sizes([compared(2, many), compared(1, few)], ALL)
     assert best.model == "2@10", "more pictures tell more"
 
 

@@ -242,6 +242,18 @@ async def test_two_marked_models_are_held_against_each_other(scene: tui_store.Sc
         assert "B 1@30" in words
 
 
+async def test_the_pictures_are_those_of_the_comparison_whose_figures_show(
+    scene: tui_store.Scene,
+) -> None:
+    newer = tui_store.compare_finished(scene, 1, (0.3,), steps=3)  # of fewer models: no yardstick
+    async with opened(scene.paths) as (app, pilot):
+        await press(app, pilot, "3", "j", "j", "a")
+        await until(pilot, lambda: isinstance(app.screen, ABScreen))
+        await until(pilot, lambda: "job 2, 1 of" in app.screen.query_one("#ab-caption", Still).text)
+        assert "B 1@30" in app.screen.query_one("#ab-models", Still).text
+        assert newer != 2
+
+
 async def test_a_variant_that_nobody_painted_with_has_no_pictures(scene: tui_store.Scene) -> None:
     async with opened(scene.paths) as (app, pilot):
         await press(app, pilot, "3", "G", "a")

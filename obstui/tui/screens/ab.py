@@ -216,7 +216,8 @@ class ABScreen(View[None]):
         row = self._here
         if row is None:
             return Text("No picture to compare yet." if self._pairs.read else "", style("muted"))
-        where = f"{self._row + 1} of {len(self._pairs.rows)}  "
+        job = self._reading.job_id
+        where = f"job {job}, {self._row + 1} of {len(self._pairs.rows)}  "
         line = Text.assemble((f"{where}seed {row.seed}  ", style("muted")),
                              (one_line(row.prompt, limit=300), style("text")))  # fmt: skip
         line.no_wrap, line.overflow = True, "ellipsis"

@@ -296,7 +296,8 @@ class SweepsScreen(View[None]):
         if (row := marked[-1] if marked else self._chosen) is None:
             return
         try:
-            picture = await asyncio.to_thread(newest_picture, self.dashboard.paths, row)
+            other = marked[0] if marked else row
+            picture = await asyncio.to_thread(picture_of, self.dashboard.paths, row, other)
         except Exception as err:
             self.notify(sentence(err), severity="error", markup=False)
             return
@@ -332,12 +333,14 @@ class SweepsScreen(View[None]):
             self.notify(words, markup=False, timeout=8)
 
 
-def newest_picture(paths: Paths, row: Measured) -> ImageView | None:
-    """A picture that a comparison made with this model. Raises StoreError."""
+def picture_of(paths: Paths, row: Measured, other: Measured) -> ImageView | None:
+    """A picture of the comparison whose figures `row` shows, or of one that has painted with both
+    models. Raises StoreError."""
     from obstui.store import ImageFilter, Reader
 
     with Reader.open(paths) as reader:
-        for number in reversed(row.measured_by):
+        best = lambda number: (number not in other.measured_by, number != row.compared_by, -number)  # noqa: E731
+        for number in sorted(row.measured_by, key=best):
             job = reader.job(number)
             if job is None or job.kind != "compare":
                 continue
