@@ -140,7 +140,7 @@ def _distance(value: float) -> str:
 
 COSTS = (
     Metric("params", "parameters (M)", -1, _digits(",.1f"), scale=1e6),
-    Metric("size_bytes", "on disk (MiB)", -1, _digits(",.1f"), scale=2**20),
+    Metric("size_bytes", "weights (MiB)", -1, _digits(",.1f"), scale=2**20),
     Metric("step_ms", "step (ms)", -1, _digits(",.1f")),
     Metric("image_s", "image (s)", -1, _digits(",.2f")),
 )
@@ -283,7 +283,9 @@ def _told_apart(
 
 def plain(value: Any) -> str:
     """A setting's value as a person writes it."""
-    return "own" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        "the model's" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    )
 
 
 def _base(job: JobView) -> str:

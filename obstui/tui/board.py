@@ -21,7 +21,7 @@ from obstui.measured import (
     measured,
     reseeds,
 )
-from obstui.text import one_line
+from obstui.text import one_line, short_model
 from obstui.tui import formats
 from obstui.tui.follow import MadeReading, spec_title
 from obstui.tui.theme import style
@@ -135,7 +135,7 @@ def _figure(metric: Metric, label: str, width: int) -> Column:
 
 
 def _name(row: Measured) -> str:
-    return row.base if row.dense else f"  {row.model}"
+    return short_model(row.base) if row.dense else f"  {row.model}"
 
 
 def _removed(row: Measured) -> str:
@@ -153,7 +153,7 @@ _REST = (
     Column(Head("sparsity", "sparsity", 8),
            lambda row: "–" if row.dense else f"{row.sparsity * 100:g} %",
            lambda row: row.sparsity),
-    Column(Head("settings", "settings", 26, right=False), lambda row: row.settings,
+    Column(Head("settings", "settings", 18, right=False), lambda row: row.settings,
            lambda row: row.settings or None),
     _figure(_METRICS["params"], "params", 7),
     _figure(_METRICS["psnr"], "PSNR", 6),
@@ -166,7 +166,7 @@ _REST = (
     _figure(_METRICS["clip"], "CLIP", 6),
     _figure(_METRICS["attributes"], "attr %", 6),
     Column(Head("removed", "removed", 7), _removed, lambda row: row.removed),
-    _figure(_METRICS["size_bytes"], "size", 8),
+    _figure(_METRICS["size_bytes"], "weights", 8),
 )  # fmt: skip
 COLUMNS = {column.head.key: column for column in (*_KEPT, *_REST)}
 """The most telling first: what does not fit is moved to."""

@@ -70,6 +70,12 @@ def size(count: float) -> str:
     return f"{value:.{digits}f} {unit}"
 
 
+def room(free: float) -> str:
+    """Bytes that are free: no digit that the next file changes, but where there are few."""
+    gib = free / 2**30
+    return f"{int(gib):,} GiB" if gib >= 10 else size(free)
+
+
 def params(count: int) -> str:
     """A parameter count: "1.912 B", "48.3 M", "812 K"."""
     for limit, unit, digits in ((1e9, "B", 3), (1e6, "M", 1), (1e3, "K", 0)):

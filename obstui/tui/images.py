@@ -146,7 +146,7 @@ def _opened(path: str) -> Iterator[Image]:
         with picture_files.opened(path) as picture:
             yield picture
     except FileNotFoundError:
-        raise Unreadable("no picture yet") from None
+        raise Unreadable("no picture here") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         raise Unreadable("unreadable picture") from None
 
@@ -157,7 +157,7 @@ def _stamp(path: str) -> int:
     try:
         return Path(path).stat().st_mtime_ns
     except (OSError, ValueError):
-        raise Unreadable("no picture yet") from None
+        raise Unreadable("no picture here") from None
 
 
 @lru_cache(maxsize=128)

@@ -44,6 +44,9 @@ class Looks(TypeAhead[None]):
     .-theme-colourless OptionList > .option-list--option-highlighted {
         text-style: bold underline;
     }
+    /* At the bottom they would cover a question's buttons and a form's plan. */
+    ToastRack { dock: top; align: right top; margin-top: 2; margin-bottom: 0; }
+    Toast { margin-top: 0; margin-bottom: 1; padding: 0 1; }
     """
 
     def __init__(self, appearance: Appearance, settings: Settings, remembered: Remembered) -> None:

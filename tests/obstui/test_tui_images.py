@@ -170,7 +170,7 @@ def test_a_file_tells_how_it_was_made(tmp_path: Path) -> None:
     (tmp_path / "half.png").write_bytes((tmp_path / "a.png").read_bytes()[:300])
     with pytest.raises(Unreadable, match="unreadable picture"):
         images.read(str(tmp_path / "half.png"))
-    with pytest.raises(Unreadable, match="no picture yet"):
+    with pytest.raises(Unreadable, match="no picture here"):
         images.render(Wanted(str(tmp_path / "none.png"), "", 9, 9, "half"))
 
 
@@ -198,6 +198,9 @@ def test_the_heat_map_tells_where_and_how_much() -> None:
     drawn = heat(a, b)
     assert drawn.getpixel((3, 3)) == (0, 34, 78)
     assert drawn.getpixel((15, 3)) == (254, 232, 56)
+    little = a.copy()
+    little.paste((100, 100, 100 + FULL // 64), (0, 0, 20, 10))
+    assert heat(a, little).getpixel((3, 3)) == (23, 56, 112), "an eighth of the way"
     found = distance(a, b)
     assert found.changed == 0.5
     assert found.mean == pytest.approx(FULL / 6)

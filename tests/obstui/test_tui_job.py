@@ -204,7 +204,7 @@ async def test_a_picture_that_is_missing_or_half_written_is_words(paths: Paths) 
         await workers_done(app)
         await pilot.pause()
         drawn = [p.render_line(p.size.height // 2).text.strip() for p in app.screen.query(Picture)]
-        assert drawn == ["unreadable picture", "no picture yet"]
+        assert drawn == ["unreadable picture", "no picture here"]
     scene.close()
 
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from textual.message import Message
-from textual.widgets import Input
+from textual.widgets import Button, Input
+from textual.widgets._toast import Toast
 
 from obstui.config import Paths
+from obstui.tui.app import Dashboard
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.snapshot import settled
@@ -22,6 +24,22 @@ def busy(paths: Paths) -> Iterator[tui_store.Scene]:
     scene = tui_store.busy(paths.home)
     yield scene
     scene.close()
+
+
+async def test_messages_cover_no_buttons(busy: tui_store.Scene) -> None:
+    app = Dashboard(busy.paths, clock=lambda: tui_store.NOW, start_worker=None)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(app, pilot)
+        await pilot.press("c")
+        app.notify("The answers are those of a picture with a long name: ctrl+z brings back yours.")
+        app.notify("Queued as job 12.")
+        await until(pilot, lambda: len(app.screen.query(Toast)) == 2)
+        await pilot.pause()
+        toasts = [toast.region for toast in app.screen.query(Toast)]
+        assert all(toasts), "they are there to be seen"
+        buttons = [button.region for button in app.screen.query(Button)]
+        assert len(buttons) == 2
+        assert not [each for each in toasts if any(each.overlaps(button) for button in buttons)]
 
 
 async def test_a_job_queued_by_the_form(busy: tui_store.Scene) -> None:

@@ -571,6 +571,16 @@ async def test_marks_and_moves_that_come_in_one_go(busy: tui_store.Scene) -> Non
         assert set(table.marks) == {order[0], order[3], order[5]}
 
 
+async def test_the_ends_of_the_list_have_their_keys(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await until(pilot, lambda: len(listed(app)) == 8)
+        order, table = listed(app), app.screen.query_one(JobTable)
+        for key, place in (("end", -1), ("up", -2), ("home", 0), ("down", 1), ("pagedown", -1),
+                           ("pageup", 0), ("G", -1), ("g", 0)):  # fmt: skip
+            await pilot.press(key)
+            await until(pilot, lambda: table.job_id == order[place])  # noqa: B023
+
+
 async def test_rows_that_come_right_behind_a_move_leave_the_cursor_where_it_went(
     busy: tui_store.Scene,
 ) -> None:

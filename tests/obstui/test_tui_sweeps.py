@@ -90,7 +90,7 @@ async def test_columns_that_do_not_fit_are_moved_to_whole(scene: tui_store.Scene
                 break
             assert "more column" in app.screen.query_one("#caption", Still).text
             await press(app, pilot, "l")
-        assert {"PSNR", "SSIM", "step ms", "image s", "latent", "attr %", "size"} <= set(seen)
+        assert {"PSNR", "SSIM", "step ms", "image s", "latent", "attr %", "weights"} <= set(seen)
         assert "CLIP" not in seen, "nobody measured it"
 
 

@@ -441,7 +441,10 @@ def _share(part: float) -> str:
 
 
 def _legend() -> Text:
-    legend = Text("0 ", style("muted"))
-    for red, green, blue in ramp(_RAMP):
+    """Half of the colours are for the first quarter."""
+    legend, colours = Text("0 ", style("muted")), ramp(_RAMP)
+    for place, (red, green, blue) in enumerate(colours):
+        if place == len(colours) // 2:
+            legend.append(f" {FULL // 4} ", style("muted"))
         legend.append("█", f"rgb({red},{green},{blue})")
     return legend.append(f" {FULL}+", style("muted"))

@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import DataTable
 
 from obstui.models import Base, Catalogue, Dependants, Variant, catalogue, registered
-from obstui.text import one_line
+from obstui.text import one_line, short_model
 from obstui.tui import formats
 from obstui.tui.follow import Fault, MadeReading
 from obstui.tui.screens.ask import Ask, Asked
@@ -367,7 +367,7 @@ def _trees(found: Catalogue) -> list[tuple[Base, list[Variant]]]:
 
 def _base_cells(base: Base) -> list[Text]:
     return [
-        cell(one_line(base.name, limit=200), "strong", right=False),
+        cell(short_model(base.name), "strong", right=False),
         cell("–", "faint"),
         cell("–" if base.params is None else formats.params(base.params)),
         cell("–" if base.size_bytes is None else formats.size(base.size_bytes)),

@@ -36,8 +36,9 @@ NEAR = 40
 _SORTED_BY = {"id": "id", "name": "name", "state": "state", "finished": "finished", "time": "time"}
 
 
-class JobTable(DataTable[Text]):
-    """Rows are keyed by job id; the selection follows the job, not the line."""
+class JobTable(DataTable[Text], inherit_bindings=False):
+    """Rows are keyed by job id; the selection follows the job, not the line. All keys but Enter are
+    the screen's, whose list goes on where the table's rows end."""
 
     DEFAULT_CSS = "JobTable { height: 1fr; scrollbar-size-vertical: 1; }"
 

@@ -18,7 +18,7 @@ from textual.worker import get_current_worker
 
 from obstui.text import one_line
 from obstui.tui import machine
-from obstui.tui.formats import duration, params, size
+from obstui.tui.formats import duration, params, room, size
 from obstui.tui.theme import style
 from obstui.tui.widgets.device_lines import devices
 from obstui.tui.widgets.reading import Reading
@@ -295,7 +295,7 @@ def _disk_line(octets: int, free: int | None) -> Text:
     full = free is not None and octets > free
     return Text.assemble(
         ("Disk ", style("muted")), (size(octets), style("bad" if full else "text")),
-        ("" if free is None else f" of {size(free)} free", style("muted")),
+        ("" if free is None else f" of {room(free)} free", style("muted")),
     )  # fmt: skip
 
 

@@ -154,7 +154,7 @@ def _right(said: Said, *, brief: bool) -> Text:
     free = machine.disk_free
     if free is not None and (not brief or free < LITTLE_DISK):
         look = "warn" if free < LITTLE_DISK else "muted"
-        parts.append(Text(f"{formats.size(free)} free", style(look)))
+        parts.append(Text(f"{formats.room(free)} free", style(look)))
     return Text(" · ", style("faint")).join(parts)
 
 
