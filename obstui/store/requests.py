@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from obstui import matrix
 from obstui.options import JobOptions, job_options
 from obstui.recorded import at_home
 from obstui.specs import (
@@ -115,6 +116,9 @@ class Requests(Access):
         if "kind" in fields:
             raise BadSpec(f"Job {job.id} is a {job.kind} job and stays one: queue another instead.")
         spec = parse({**job.spec, **fields})
+        if "name" not in fields:
+            name = matrix.renamed(job.spec, spec.model_dump(mode="json"))
+            spec = spec.model_copy(update={"name": name})
         kept = job_options(options)
         needs = set(parents(conn, spec)) | _needed_besides_variants(conn, job)
         _check_children(conn, job, spec.model_dump(mode="json"))

@@ -142,6 +142,9 @@ FIELDS = (
           help="Fail an attempt that runs longer."),
 )  # fmt: skip
 
+NAMED = "named"
+"""Beside the answers: the fields whose values the program tells in the job's name."""
+
 CHOICE_WORDS = {("scheduler", ""): "the model's own", ("held", "no"): "as soon as it can",
                 ("held", "yes"): "held until resumed"}  # fmt: skip
 
@@ -262,7 +265,7 @@ def jobs_data(kind: str, answers: Mapping[str, Any]) -> list[dict[str, Any]]:
     prompts = [value for value in matrix.get("num_prompts", ()) if isinstance(value, int)]
     most = {"num_prompts": str(max(prompts))} if prompts else {}
     fields = spec_data(kind, {**answers, **dict.fromkeys(matrix, ""), **most})
-    return list(matrices.combinations(fields, matrix))
+    return list(matrices.combinations(fields, matrix, answers.get(NAMED, ())))
 
 
 def asked(kind: str, answers: Mapping[str, Any]) -> list[specs.Spec]:
@@ -333,9 +336,11 @@ def opening(paths: Paths, job: JobView, *, edit: bool = False) -> Opening:
 
 
 def answers_of(spec: Mapping[str, Any], said: JobOptions | None = None) -> dict[str, Any]:
-    """What to answer to have this job again: text, or the marked variants."""
+    """What to answer to have this job again: text, or the marked variants; and what is `NAMED`."""
     said = said or JobOptions()
+    own, named = matrices.own_name(spec)
     found: dict[str, Any] = {
+        NAMED: named,
         "priority": str(said.priority or ""),
         "held": "yes" if said.held else "no",
         "window": said.window or "",
@@ -343,7 +348,7 @@ def answers_of(spec: Mapping[str, Any], said: JobOptions | None = None) -> dict[
         "max_runtime": duration(said.max_runtime) if said.max_runtime else "",
     }
     for field in FIELDS:
-        value = spec.get(field.key)
+        value = own if field.key == "name" else spec.get(field.key)
         if field.key in _OPTIONS or value is None or spec["kind"] not in field.kinds:
             continue
         if field.key == "prompts":

@@ -10,7 +10,7 @@ import pytest
 from textual.events import Key
 from textual.widgets import Footer, Input, Select, SelectionList, TextArea
 
-from obstui import specs
+from obstui import matrix, specs
 from obstui.config import Paths
 from obstui.options import job_options
 from obstui.store import Reader, Store
@@ -443,6 +443,35 @@ async def test_an_edited_job_stays_where_it_is(scene: tui_store.Scene) -> None:
         job = reader.job(first.id)
     assert job is not None
     assert (job.spec["seed"], job.spec["sparsity"], job.ulid) == (9, [0.2], first.ulid)
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "damping", "after"),
+    [
+        ("", None, "0.5", "prune damping=0.5"),
+        ("night", None, "0.5", "night damping=0.5"),
+        ("", "mine", "0.5", "mine"),
+        ("", None, "", ""),
+    ],
+)
+async def test_a_name_that_a_sweep_gave_follows_the_answers(
+    scene: tui_store.Scene, name: str, typed: str | None, damping: str, after: str
+) -> None:
+    [data] = matrix.combinations({"kind": "prune", "name": name}, {"damping": [0.2]})
+    job = scene.store.enqueue(specs.parse(data))
+    async with opened(scene.paths) as (app, pilot):
+        for key in "Ed":
+            await chosen(app, pilot, job.id, key)
+            assert app.screen.query_one("#answer-name", Input).value == (name if key == "E" else
+                                                                         typed or name)  # fmt: skip
+            if typed is not None:
+                app.screen.query_one("#answer-name", Input).value = typed
+            app.screen.query_one("#answer-damping", Input).value = damping
+            await pilot.press("ctrl+s")
+            await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+    with Reader.open(scene.paths) as reader:
+        names = [found.spec["name"] for found in reader.jobs() if found.id >= job.id]
+    assert names == [after, after]
 
 
 async def test_an_edit_that_others_count_against_is_refused_in_the_form(

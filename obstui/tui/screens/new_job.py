@@ -418,7 +418,11 @@ class NewJobScreen(Whole[int]):
 
     @property
     def _answers(self) -> dict[str, Any]:
-        return {question.field.key: question.answer for question in self._asked}
+        answers = {question.field.key: question.answer for question in self._asked}
+        opening = self._opening.answers if self._opening is not None else {}
+        if answers["name"] == opening.get("name"):  # else it is the person's from now on
+            answers[form.NAMED] = opening.get(form.NAMED, ())
+        return answers
 
     @property
     def _all_answers(self) -> dict[str, Any]:
