@@ -574,6 +574,26 @@ async def test_escape_leaves_the_plan_first_and_asks_before_answers_are_lost(
         await until(pilot, lambda: isinstance(app.screen, QueueScreen))
 
 
+async def test_keys_move_the_plan_that_covers_the_form(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n", "tab", "ctrl+g")
+        plan = app.screen.query_one("#plan")
+        await until(pilot, lambda: plan.max_scroll_y > 0)
+        for key, there in (("down", 1), ("j", 2), ("end", None), ("home", 0), ("G", None),
+                           ("g", 0), ("pagedown", None)):  # fmt: skip
+            await pilot.press(key)
+            wanted = plan.max_scroll_y if there is None else there
+            await until(pilot, lambda wanted=wanted: plan.scroll_y == wanted, 5)
+        for _ in range(4):
+            await pilot.press("tab", "down")
+            assert app.focused in (plan, *app.screen.query("Button"))
+            assert not any(select.expanded for select in app.screen.query(Select))
+        await pilot.press("ctrl+g", "x")
+        await until(pilot, lambda: isinstance(app.focused, (Input, TextArea, Select)))
+        await pilot.press("shift+tab")
+        assert app.focused is not plan
+
+
 async def test_back_from_the_plan_the_keys_go_on_in_the_same_field(scene: tui_store.Scene) -> None:
     async with opened(scene.paths) as (app, pilot):
         await pilot.press("n", "tab", "tab", "a", "ctrl+g")

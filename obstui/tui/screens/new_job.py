@@ -261,6 +261,8 @@ class NewJobScreen(Whole[int]):
                 self._renew_offers()
         elif event.widget.id == "preset":
             self._help("Fills the fields below; no preset brings back what you wrote.")
+        elif isinstance(event.widget, PlanPanel):
+            self._help("Arrows and page keys move the plan; ctrl+g or esc leads back.")
         else:
             self._help("")
 
@@ -302,12 +304,18 @@ class NewJobScreen(Whole[int]):
 
     def action_plan(self) -> None:
         """Back from the plan, the keys go where they went before."""
-        self.toggle_class("-plan")
-        if self.has_class("-plan"):
+        covers = not self.has_class("-plan")
+        if covers:
             self._written_in = self.focused
             self._cursor = getattr(self.focused, "selection", None)
-        else:
-            self.call_after_refresh(self._write_on)
+        self._cover(covers)
+        self.call_after_refresh(self.query_one(PlanPanel).focus if covers else self._write_on)
+
+    def _cover(self, covers: bool) -> None:
+        """Put the plan over the questions, or take it away: the keys are for what is on top."""
+        self.set_class(covers, "-plan")
+        self.query_one(PlanPanel).can_focus = covers
+        self.query_one("#title").can_focus_children = not covers
 
     def _write_on(self) -> None:
         self.set_focus(field := self._written_in)
@@ -498,7 +506,7 @@ class NewJobScreen(Whole[int]):
         self._focus_answer(question)
 
     def _focus_answer(self, question: Question) -> None:
-        self.remove_class("-plan")
+        self._cover(False)
         if question.field.more:
             self.add_class("-all")
         self.query_one(f"#answer-{question.field.key}").focus()
