@@ -18,6 +18,7 @@ from obstui.specs import (
     parse,
     parse_variant_id,
     percent,
+    uses_all,
     variant_id,
 )
 from obstui.store.connection import Access
@@ -115,15 +116,18 @@ class Requests(Access):
         fields = {name: value for name, value in changes.items() if name not in options}
         if "kind" in fields:
             raise BadSpec(f"Job {job.id} is a {job.kind} job and stays one: queue another instead.")
-        spec = parse({**job.spec, **fields})
+        kept = dict(job.spec)
+        if "prompts" in fields and uses_all(kept):
+            del kept["num_prompts"]
+        spec = parse({**kept, **fields})
         if "name" not in fields:
             name = matrix.renamed(job.spec, spec.model_dump(mode="json"))
             spec = spec.model_copy(update={"name": name})
-        kept = job_options(options)
+        said = job_options(options)
         needs = set(parents(conn, spec)) | _needed_besides_variants(conn, job)
         _check_children(conn, job, spec.model_dump(mode="json"))
         depend(conn, job.id, sorted(needs))
-        values = {**frozen(spec), **{name: getattr(kept, name) for name in options}}
+        values = {**frozen(spec), **{name: getattr(said, name) for name in options}}
         conn.execute(
             update(jobs).where(jobs.c.id == job.id).values(**values, version=job.version + 1)
         )

@@ -13,7 +13,7 @@ from obstui import matrix as matrices
 from obstui import specs
 from obstui.options import JobOptions, duration, job_options
 from obstui.prompt_files import read_prompts
-from obstui.text import one_line, short_model
+from obstui.text import counted, one_line, short_model
 from obstui.tui.pickable import Sort
 
 if TYPE_CHECKING:
@@ -265,14 +265,40 @@ def jobs_data(kind: str, answers: Mapping[str, Any]) -> list[dict[str, Any]]:
     prompts = [value for value in matrix.get("num_prompts", ()) if isinstance(value, int)]
     most = {"num_prompts": str(max(prompts))} if prompts else {}
     fields = spec_data(kind, {**answers, **dict.fromkeys(matrix, ""), **most})
+    if prompts and (there := len(fields.get("prompts", ()))):  # more is no other job
+        numbers = (min(there, n) if isinstance(n, int) else n for n in matrix["num_prompts"])
+        matrix["num_prompts"] = list(dict.fromkeys(numbers))
     return list(matrices.combinations(fields, matrix, answers.get(NAMED, ())))
 
 
-def asked(kind: str, answers: Mapping[str, Any]) -> list[specs.Spec]:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Jobs that are to be planned, how many seconds each may run, and what whoever asks for them
+    should know first."""
+
+    jobs: list[specs.Spec]
+    max_runtime: float | None = None
+    remark: str = ""
+
+
+def asked(kind: str, answers: Mapping[str, Any]) -> Asked:
     """The jobs that the answers ask for. Reads the prompt file: never on the UI thread. Raises
     BadSpec."""
-    options(answers)
-    return [specs.parse(data) for data in jobs_data(kind, answers)]
+    said = options(answers)
+    jobs = [specs.parse(data) for data in jobs_data(kind, answers)]
+    return Asked(jobs, said.max_runtime, _too_few(jobs, answers))
+
+
+def _too_few(jobs: Iterable[specs.Spec], answers: Mapping[str, Any]) -> str:
+    """That there are fewer prompts than are to be used, if so."""
+    wanted = [int(number) for number in parts(answers.get("num_prompts") or "")]
+    there = max((len(getattr(job, "prompts", ())) for job in jobs), default=0)
+    if not there or not wanted or max(wanted) <= there:
+        return ""
+    prompts = counted(there, "prompt")
+    if answers.get("prompts"):
+        return f"You wrote only {prompts}, not {max(wanted)}."
+    return f"The prompt file holds only {prompts}, not {max(wanted)}."
 
 
 def sweep_name(kind: str, answers: Mapping[str, Any]) -> str | None:
@@ -350,6 +376,8 @@ def answers_of(spec: Mapping[str, Any], said: JobOptions | None = None) -> dict[
     for field in FIELDS:
         value = own if field.key == "name" else spec.get(field.key)
         if field.key in _OPTIONS or value is None or spec["kind"] not in field.kinds:
+            continue
+        if field.key == "num_prompts" and specs.uses_all(spec):
             continue
         if field.key == "prompts":
             found[field.key] = "\n".join(one_line(prompt, limit=10_000) for prompt in value)

@@ -116,6 +116,17 @@ jobs:
     assert names == ["prune damping=0.5", "mine guidance=5.0, damping=0.5", "at damping=high"]
 
 
+def test_a_job_says_how_many_prompts_it_has(obstui: Run, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a cat\na dog\na fox\n")
+    obstui("prune", "--prompts", str(file), "--num-prompts", "24", "--sparsity", "0.1")
+    obstui("compare", "--variants", "1@10", "--prompts", str(file), "--num-prompts", "24")
+    assert [obstui("show", job, "--json").data["spec"]["num_prompts"] for job in "12"] == [3, 3]
+    obstui("cancel", "1")
+    assert obstui("retry", "1", "--set", "prompts=[a, b, c, d]").code == 0
+    assert obstui("show", "1", "--json").data["spec"]["num_prompts"] == 4
+
+
 def test_the_whole_queue_stops_and_goes_on(obstui: Run) -> None:
     obstui("prune")
     assert obstui("pause", "--queue").code == 0

@@ -322,7 +322,7 @@ async def test_several_values_queue_a_sweep_of_all_combinations(scene: tui_store
 
 
 def planned(scene: tui_store.Scene, answers: dict[str, str]) -> Forecast:
-    return work_out(scene.paths, form.asked("prune", answers))
+    return work_out(scene.paths, form.asked("prune", answers).jobs)
 
 
 def test_a_sweeps_plan_adds_up_its_jobs(scene: tui_store.Scene) -> None:
@@ -355,7 +355,7 @@ def test_a_sweep_of_pictures_loads_their_model_once(scene: tui_store.Scene) -> N
     for loading in (10, 1):
         paint(scene, "generate", 11, loading, 2)
     answers = {"prompts": "x", "steps": "8", "guidance": "1,2,3", "seed": "1"}
-    found = work_out(scene.paths, form.asked("generate", answers))
+    found = work_out(scene.paths, form.asked("generate", answers).jobs)
     assert found.together is not None
     assert found.together.seconds == pytest.approx(10 + 1 + 1 + 3 * 2)
 
@@ -394,6 +394,46 @@ def test_the_prompt_file_is_read_for_the_job_that_wants_most(tmp_path: Path) -> 
     answers = {"prompt_file": str(file), "num_prompts": "4, 9, 6"}
     jobs = form.jobs_data("compare", {**answers, "variants": ["1@10"]})
     assert [(len(job["prompts"]), job["num_prompts"]) for job in jobs] == [(9, 4), (9, 9), (9, 6)]
+
+
+@pytest.mark.parametrize("kind", ["prune", "compare"])
+@pytest.mark.parametrize("number", ["24", "2, 24, 50", ""])
+async def test_no_job_uses_more_prompts_than_there_are(
+    scene: tui_store.Scene, tmp_path: Path, kind: str, number: str
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a cat\na dog\na fox\n")
+    answers = {"num_prompts": number, "variants": ["1@10"]}
+    for given, words in (
+        ({"prompt_file": str(file)}, "The prompt file holds only 3 prompts"),
+        ({"prompts": "a cat\na dog\na fox"}, "You wrote only 3 prompts"),
+    ):
+        asked = form.asked(kind, {**answers, **given})
+        used = [job.model_dump()["num_prompts"] for job in asked.jobs]
+        assert used == ([2, 3] if "," in number else [3])
+        assert asked.remark.startswith(words if number else "")
+        assert bool(asked.remark) == bool(number)
+    data = asked.jobs[-1].model_dump(mode="json")
+    again = form.answers_of(data) | {"prompts": "a\nb\nc\nd"}
+    assert form.asked(kind, again).jobs[0].model_dump()["num_prompts"] == 4
+
+
+async def test_the_plan_says_that_prompts_are_missing_and_time_too(
+    scene: tui_store.Scene, tmp_path: Path
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a cat\na dog\na fox\n")
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        for key, value in (("prompt_file", str(file)), ("num_prompts", "24"),
+                           ("max_runtime", "1s")):  # fmt: skip
+            app.screen.query_one(f"#answer-{key}", Input).value = value
+        await until(pilot, lambda: "holds only 3 prompts, not 24." in shown(app, "#summary"))
+        assert "but may run at most 1 s: it would fail." in shown(app, "#summary")
+        assert "it would fail" in shown(app, "#plan-lines")
+        assert app.screen.query_one("#summary").size.height == 3
+        app.screen.query_one("#answer-max_runtime", Input).value = "8h"
+        await until(pilot, lambda: "would fail" not in shown(app, "#summary"))
 
 
 NIGHT = {"priority": 3, "held": True, "window": "23:00-07:00", "after": "1", "max_runtime": "90m"}
