@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from obstui import matrix as matrices
 from obstui import specs
+from obstui.lookup import LOOKUPS
 from obstui.options import JobOptions, duration, job_options
 from obstui.prompt_files import read_prompts
 from obstui.text import counted, one_line, short_model
@@ -271,6 +272,48 @@ def jobs_data(kind: str, answers: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(matrices.combinations(fields, matrix, answers.get(NAMED, ())))
 
 
+class WrongAnswers(specs.BadSpec):
+    """Answers that make no job: what is wrong with each, by field, "" for all of them together."""
+
+    def __init__(self, faults: Mapping[str, specs.BadSpec]) -> None:
+        super().__init__(str(next(iter(faults.values()))))
+        self.faults = {key: str(err) for key, err in faults.items()}
+
+
+def made(
+    kind: str, answers: Mapping[str, Any], make: Callable[[dict[str, Any]], specs.Spec]
+) -> list[specs.Spec]:
+    """The jobs that the answers ask for, `make` having made each of plain data. Looks at files.
+    Raises WrongAnswers with every field at fault: who mends one must not meet the next only then.
+    """
+    faults = _not_there(kind, answers)
+    jobs: list[specs.Spec] = []
+    try:
+        jobs = [make(data) for data in jobs_data(kind, answers)]
+    except specs.BadSpec as err:
+        field = field_of(err)
+        faults.setdefault(field.key if field else "", err)
+    if faults:
+        raise WrongAnswers(faults)
+    return jobs
+
+
+def _not_there(kind: str, answers: Mapping[str, Any]) -> dict[str, specs.BadSpec]:
+    """The answers that name something which this machine does not have."""
+    found: dict[str, specs.BadSpec] = {}
+    for field in FIELDS:
+        check, answer = LOOKUPS.get(field.key), answers.get(field.key)
+        if check is None or not answer or kind not in field.kinds:
+            continue
+        names = answer if isinstance(answer, list) else parts(answer) if field.varies else [answer]
+        try:
+            for name in names:
+                check(name)
+        except specs.BadSpec as err:
+            found[field.key] = err
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Jobs that are to be planned, how many seconds each may run, and what whoever asks for them
@@ -282,10 +325,9 @@ class Asked:
 
 
 def asked(kind: str, answers: Mapping[str, Any]) -> Asked:
-    """The jobs that the answers ask for. Reads the prompt file: never on the UI thread. Raises
-    BadSpec."""
+    """The jobs that the answers ask for. Looks at files: never on the UI thread. Raises BadSpec."""
     said = options(answers)
-    jobs = [specs.parse(data) for data in jobs_data(kind, answers)]
+    jobs = made(kind, answers, specs.parse)
     return Asked(jobs, said.max_runtime, _too_few(jobs, answers))
 
 
@@ -452,6 +494,14 @@ def field_of(err: Exception) -> Field | None:
     elif "prompt file" in words:
         name = "prompt_file"
     return next((field for field in FIELDS if field.key == name), None)
+
+
+def faults_of(err: Exception) -> dict[str, str]:
+    """What a refusal says, by field; under "" what is about none."""
+    if isinstance(err, WrongAnswers):
+        return err.faults
+    field = field_of(err)
+    return {field.key if field else "": str(err)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,34 @@ async def test_a_model_that_is_not_there_is_named_under_its_field(scene: tui_sto
         await until(pilot, lambda: "No model /no/such/folder" in fault(app, "model"))
 
 
+async def test_every_answer_that_is_wrong_is_named_at_once(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        for send in ("", "ctrl+s"):
+            await pilot.press("n")
+            app.screen.query_one("#answer-model", Input).value = "/no/such/folder"
+            app.screen.query_one("#answer-prompt_file", Input).value = "/no/such/file"
+            if send:
+                await pilot.press(send)
+            await until(pilot, lambda: "Cannot read" in fault(app, "prompt_file"))
+            assert "No model /no/such/folder" in fault(app, "model")
+            if send:
+                assert app.focused is app.screen.query_one("#answer-model")
+            await until(pilot, lambda: "see model and prompt file." in shown(app, "#summary"))
+            app.screen.dismiss()
+            await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+
+
+async def test_what_an_import_names_is_looked_for(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        app.screen.query_one("#kind", Select).value = "import"
+        app.screen.query_one("#answer-file", Input).value = "/no/unet.pth"
+        app.screen.query_one("#answer-base", Input).value = "/no/such/folder"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "There is no file /no/unet.pth" in fault(app, "file"))
+        assert "No model /no/such/folder" in fault(app, "base")
+
+
 async def test_a_comparison_offers_the_variants_of_its_model(scene: tui_store.Scene) -> None:
     async with opened(scene.paths) as (app, pilot):
         await pilot.press("n")
