@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from textual.message import Message
 from textual.widgets import Input
+from textual.widgets._footer import FooterKey
 
 from obstui import again, specs
 from obstui.config import Paths
@@ -257,6 +258,18 @@ async def test_a_filter_that_is_wrong_keeps_the_keys(busy: tui_store.Scene) -> N
         assert isinstance(app.focused, Input), "x and y are for the filter"
         assert app.focused.value == "colour:redxy"
         assert not isinstance(app.screen, Confirm)
+
+
+async def test_keys_that_type_are_not_offered_as_actions(busy: tui_store.Scene) -> None:
+    def offered() -> set[str]:
+        return {key.key for key in app.screen.query(FooterKey)}
+
+    async with opened(busy.paths, size=(200, 30), watch=6) as (app, pilot):
+        await until(pilot, lambda: {"plus", "minus"} <= offered())
+        await pilot.press("slash")
+        await until(pilot, lambda: not {"plus", "minus", "p"} & offered(), 5)
+        await pilot.press("escape")
+        await until(pilot, lambda: {"plus", "minus"} <= offered())
 
 
 @pytest.mark.parametrize("size", [(39, 11), (39, 24), (80, 11)])
