@@ -513,6 +513,21 @@ async def test_an_edited_job_stays_where_it_is(scene: tui_store.Scene) -> None:
     assert (job.spec["seed"], job.spec["sparsity"], job.ulid) == (9, [0.2], first.ulid)
 
 
+@pytest.mark.parametrize(("terms", "hidden"), [("state:failed", True), ("kind:prune", False)])
+async def test_a_new_job_that_the_filter_hides_is_told(
+    scene: tui_store.Scene, terms: str, hidden: bool
+) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await chosen(app, pilot, 1, "d")
+        home = app.screen_stack[0]
+        assert isinstance(home, QueueScreen)
+        home._read_filter(terms)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+        [words] = [n.message for n in app._notifications if n.message.startswith("Queued as job 2")]
+        assert ("The queue's filter hides it" in words) is hidden
+
+
 @pytest.mark.parametrize(
     ("name", "typed", "damping", "after"),
     [

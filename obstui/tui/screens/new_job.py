@@ -491,7 +491,9 @@ class NewJobScreen(Whole[int]):
         except (Problem, Declined) as err:
             self._refused(err)
         else:
-            self.app.notify(words, markup=False, timeout=3)
+            hidden = await self.dashboard.filtered_out(job_id)
+            words += " The queue's filter hides it; Esc there clears the filter." if hidden else ""
+            self.app.notify(words, markup=False, timeout=6 if hidden else 3)
             self.dismiss(job_id)
 
     def _refused(self, err: Exception) -> None:
