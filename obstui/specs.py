@@ -8,12 +8,14 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -110,6 +112,11 @@ def _prompts(value: Any) -> Any:
     return tuple(plain(p).strip() for p in prompts)
 
 
+def _at_most_those_given(value: int, info: ValidationInfo) -> int:
+    prompts = info.data.get("prompts")
+    return min(value, len(prompts)) if prompts else value
+
+
 Whole = Annotated[int, BeforeValidator(no_switch)]
 Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(no_switch)]
 
@@ -128,6 +135,12 @@ def _seeds(value: Any) -> Any:
 
 Sparsities = Annotated[tuple[float, ...], BeforeValidator(_sparsities)]
 Prompts = Annotated[tuple[str, ...], BeforeValidator(_prompts), Field(max_length=MAX_PROMPTS)]
+NumPrompts = Annotated[
+    Whole,
+    Field(ge=1, le=MAX_PROMPTS, validate_default=True),
+    AfterValidator(_at_most_those_given),
+]
+"""Stands behind the prompts, of which it says how many are used."""
 Packages = Annotated[
     Whole, BeforeValidator(lambda value: 1 if value == "auto" else value), Field(ge=1, le=64)
 ]
@@ -180,7 +193,7 @@ class PruneSpec(PipelineSpec):
     sparsity: Sparsities = (0.2,)
     method: Method = "obs"
     prompts: Prompts = ()
-    num_prompts: Annotated[Whole, Field(ge=1, le=MAX_PROMPTS)] = DEFAULT_PROMPTS["prune"]
+    num_prompts: NumPrompts = DEFAULT_PROMPTS["prune"]
     timestep_weights: TimestepWeights = DEFAULT_WEIGHTS
     damping: Annotated[Real, Field(gt=0, le=1)] = DEFAULT_DAMPING
     packages: Packages = 1
@@ -249,7 +262,7 @@ class CompareSpec(PipelineSpec):
     kind: Literal["compare"] = "compare"
     variants: Variants
     prompts: Prompts = ()
-    num_prompts: Annotated[Whole, Field(ge=1, le=MAX_PROMPTS)] = DEFAULT_PROMPTS["compare"]
+    num_prompts: NumPrompts = DEFAULT_PROMPTS["compare"]
     negative: Annotated[str, Field(max_length=10_000)] = ""
     count: Annotated[Whole, Field(ge=1, le=1000, description="seeds per prompt")] = 1
 
@@ -357,6 +370,13 @@ def faults(err: ValidationError) -> list[tuple[str, str]]:
         words = f"{where}: {what[:1].lower() + what[1:]}{given}" if where else what
         found.append((path[0] if path else "", words))
     return found
+
+
+def uses_all(spec: Mapping[str, Any]) -> bool:
+    """Whether a stored spec would use all its prompts without a number: one more is used, too."""
+    prompts = len(spec.get("prompts") or ())
+    usual = DEFAULT_PROMPTS.get(str(spec.get("kind")), 0)
+    return 0 < prompts <= usual and spec.get("num_prompts") == prompts
 
 
 def percent(sparsity: float) -> str:

@@ -199,8 +199,7 @@ def prune_spec(prompts: Path | None, num_prompts: int | None, **options: Any) ->
         options["prompts"] = _read(
             prompts, DEFAULT_PROMPTS["prune"] if num_prompts is None else num_prompts
         )
-        options["num_prompts"] = len(options["prompts"])
-    elif num_prompts is not None:
+    if num_prompts is not None:
         options["num_prompts"] = num_prompts
     return checked({"kind": "prune", **options, "model": options["model"] or "demo"})
 

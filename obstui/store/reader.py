@@ -30,6 +30,7 @@ from obstui.store.tables import (
     sweeps,
     workers,
 )
+from obstui.store.transitions import check_unneeded
 from obstui.store.views import (
     LIVE,
     STATES,
@@ -271,6 +272,11 @@ class Reader(Access):
         query = select(dependencies.c.parent_id).where(dependencies.c.job_id == job_id)
         with self._read() as conn:
             return sorted(conn.execute(query).scalars().all())
+
+    def check_unneeded(self, job_id: int) -> None:
+        """Raises Refused, as to remove it would, for a job that an unfinished one needs."""
+        with self._read() as conn:
+            check_unneeded(conn, job_id)
 
     def all_needs(self) -> dict[int, list[int]]:
         """For each queued job that waits for others: which."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from obstui import matrix
 from obstui.options import JobOptions, job_options
 from obstui.recorded import at_home
 from obstui.specs import (
@@ -17,6 +18,7 @@ from obstui.specs import (
     parse,
     parse_variant_id,
     percent,
+    uses_all,
     variant_id,
 )
 from obstui.store.connection import Access
@@ -28,9 +30,11 @@ from obstui.store.transitions import (
     BROKEN,
     JobRow,
     broken_parents,
+    check_unneeded,
     find,
     move,
     record,
+    unfinished_children,
     wish,
 )
 from obstui.store.views import LIVE, TERMINAL, WAITING, JobView
@@ -114,12 +118,18 @@ class Requests(Access):
         fields = {name: value for name, value in changes.items() if name not in options}
         if "kind" in fields:
             raise BadSpec(f"Job {job.id} is a {job.kind} job and stays one: queue another instead.")
-        spec = parse({**job.spec, **fields})
-        kept = job_options(options)
+        kept = dict(job.spec)
+        if "prompts" in fields and uses_all(kept):
+            del kept["num_prompts"]
+        spec = parse({**kept, **fields})
+        if "name" not in fields:
+            name = matrix.renamed(job.spec, spec.model_dump(mode="json"))
+            spec = spec.model_copy(update={"name": name})
+        said = job_options(options)
         needs = set(parents(conn, spec)) | _needed_besides_variants(conn, job)
         _check_children(conn, job, spec.model_dump(mode="json"))
         depend(conn, job.id, sorted(needs))
-        values = {**frozen(spec), **{name: getattr(kept, name) for name in options}}
+        values = {**frozen(spec), **{name: getattr(said, name) for name in options}}
         conn.execute(
             update(jobs).where(jobs.c.id == job.id).values(**values, version=job.version + 1)
         )
@@ -147,7 +157,7 @@ class Requests(Access):
             said = options.model_dump(include={"priority", "window", "max_runtime"})
             values = {**frozen(spec), **said, "version": job.version + 1}
             conn.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
-            for child in _unfinished_children(conn, job_id):
+            for child in unfinished_children(conn, job_id):
                 try:
                     parents(conn, parse(child.spec))
                 except (NotFound, Refused) as err:
@@ -251,12 +261,7 @@ class Requests(Access):
             job = find(conn, job_id)
             if job.state in LIVE:
                 raise Refused(f"Job {job_id} is {job.state}: cancel it first.")
-            if children := _unfinished_children(conn, job_id):
-                child = children[0]
-                raise Refused(
-                    f"Job {job_id} is needed by job {child.id}, which is {child.state}: "
-                    "cancel that first."
-                )
+            check_unneeded(conn, job_id)
             self._check_own(f"Job {job_id}", self.paths.job(job.ulid))
             view = self._view(conn, job_id)
             conn.execute(delete(jobs).where(jobs.c.id == job_id))
@@ -276,7 +281,7 @@ class Requests(Access):
             here = [v for v in made if round(v["sparsity"], 4) == sparsity]
             if not here:
                 raise NotFound(f"There is no variant {ref}: obstui models ls lists them.")
-            for child in _unfinished_children(conn, job_id):
+            for child in unfinished_children(conn, job_id):
                 if (job_id, sparsity) in map(parse_variant_id, named_variants(child.spec)):
                     raise Refused(f"Job {child.id} is {child.state} and needs {ref}: cancel it.")
             folder = Path(at_home(self.paths, job.ulid, here[0])["path"])
@@ -342,16 +347,6 @@ def _needed_besides_variants(conn: Connection, job: JobRow) -> set[int]:
     refs = map(parse_variant_id, named_variants(job.spec))
     made_by = {named[0] for named in refs if named}
     return set(conn.execute(query).scalars().all()) - made_by
-
-
-def _unfinished_children(conn: Connection, job_id: int) -> Sequence[JobRow]:
-    """The jobs that wait for a job, or run on what it made."""
-    query = (
-        select(jobs)
-        .join(dependencies, dependencies.c.job_id == jobs.c.id)
-        .where(dependencies.c.parent_id == job_id, jobs.c.state.not_in(TERMINAL))
-    )
-    return list(conn.execute(query).all())
 
 
 def _check_children(conn: Connection, job: JobRow, spec: Mapping[str, Any]) -> None:

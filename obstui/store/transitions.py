@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
@@ -205,6 +205,25 @@ def broken_parents(conn: Connection, job_id: int) -> list[str]:
         for row in conn.execute(query).all()
         if row.state is None or row.state in BROKEN
     ]
+
+
+def unfinished_children(conn: Connection, job_id: int) -> Sequence[JobRow]:
+    """The jobs that wait for a job, or run on what it made."""
+    query = (
+        select(jobs)
+        .join(dependencies, dependencies.c.job_id == jobs.c.id)
+        .where(dependencies.c.parent_id == job_id, jobs.c.state.not_in(TERMINAL))
+    )
+    return list(conn.execute(query).all())
+
+
+def check_unneeded(conn: Connection, job_id: int) -> None:
+    """Raises Refused for a job that an unfinished one needs."""
+    if children := unfinished_children(conn, job_id):
+        child = children[0]
+        raise Refused(
+            f"Job {job_id} is needed by job {child.id}, which is {child.state}: cancel that first."
+        )
 
 
 def wish(conn: Connection, job: JobRow, desired: str, *, who: str, now: float) -> None:

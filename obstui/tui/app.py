@@ -405,6 +405,11 @@ class Dashboard(Looks):
         else:
             self.new_job(opening)
 
+    async def filtered_out(self, job_id: int) -> bool:
+        """Whether the queue does not list this job, for it is no such job as its filter wants."""
+        home = self.screen_stack[0]
+        return isinstance(home, QueueScreen) and await home.hides(job_id)
+
     def _job_queued(self, job_id: int | None) -> None:
         home = self.screen_stack[0]
         if job_id is not None and isinstance(home, QueueScreen):

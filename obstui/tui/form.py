@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from obstui import matrix as matrices
 from obstui import specs
+from obstui.lookup import LOOKUPS
 from obstui.options import JobOptions, duration, job_options
 from obstui.prompt_files import read_prompts
-from obstui.text import one_line, short_model
+from obstui.text import counted, one_line, short_model
 from obstui.tui.pickable import Sort
 
 if TYPE_CHECKING:
@@ -142,6 +143,9 @@ FIELDS = (
           help="Fail an attempt that runs longer."),
 )  # fmt: skip
 
+NAMED = "named"
+"""Beside the answers: the fields whose values the program tells in the job's name."""
+
 CHOICE_WORDS = {("scheduler", ""): "the model's own", ("held", "no"): "as soon as it can",
                 ("held", "yes"): "held until resumed"}  # fmt: skip
 
@@ -262,14 +266,81 @@ def jobs_data(kind: str, answers: Mapping[str, Any]) -> list[dict[str, Any]]:
     prompts = [value for value in matrix.get("num_prompts", ()) if isinstance(value, int)]
     most = {"num_prompts": str(max(prompts))} if prompts else {}
     fields = spec_data(kind, {**answers, **dict.fromkeys(matrix, ""), **most})
-    return list(matrices.combinations(fields, matrix))
+    if prompts and (there := len(fields.get("prompts", ()))):  # more is no other job
+        numbers = (min(there, n) if isinstance(n, int) else n for n in matrix["num_prompts"])
+        matrix["num_prompts"] = list(dict.fromkeys(numbers))
+    return list(matrices.combinations(fields, matrix, answers.get(NAMED, ())))
 
 
-def asked(kind: str, answers: Mapping[str, Any]) -> list[specs.Spec]:
-    """The jobs that the answers ask for. Reads the prompt file: never on the UI thread. Raises
-    BadSpec."""
-    options(answers)
-    return [specs.parse(data) for data in jobs_data(kind, answers)]
+class WrongAnswers(specs.BadSpec):
+    """Answers that make no job: what is wrong with each, by field, "" for all of them together."""
+
+    def __init__(self, faults: Mapping[str, specs.BadSpec]) -> None:
+        super().__init__(str(next(iter(faults.values()))))
+        self.faults = {key: str(err) for key, err in faults.items()}
+
+
+def made(
+    kind: str, answers: Mapping[str, Any], make: Callable[[dict[str, Any]], specs.Spec]
+) -> list[specs.Spec]:
+    """The jobs that the answers ask for, `make` having made each of plain data. Looks at files.
+    Raises WrongAnswers with every field at fault: who mends one must not meet the next only then.
+    """
+    faults = _not_there(kind, answers)
+    jobs: list[specs.Spec] = []
+    try:
+        jobs = [make(data) for data in jobs_data(kind, answers)]
+    except specs.BadSpec as err:
+        field = field_of(err)
+        faults.setdefault(field.key if field else "", err)
+    if faults:
+        raise WrongAnswers(faults)
+    return jobs
+
+
+def _not_there(kind: str, answers: Mapping[str, Any]) -> dict[str, specs.BadSpec]:
+    """The answers that name something which this machine does not have."""
+    found: dict[str, specs.BadSpec] = {}
+    for field in FIELDS:
+        check, answer = LOOKUPS.get(field.key), answers.get(field.key)
+        if check is None or not answer or kind not in field.kinds:
+            continue
+        names = answer if isinstance(answer, list) else parts(answer) if field.varies else [answer]
+        try:
+            for name in names:
+                check(name)
+        except specs.BadSpec as err:
+            found[field.key] = err
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Jobs that are to be planned, how many seconds each may run, and what whoever asks for them
+    should know first."""
+
+    jobs: list[specs.Spec]
+    max_runtime: float | None = None
+    remark: str = ""
+
+
+def asked(kind: str, answers: Mapping[str, Any]) -> Asked:
+    """The jobs that the answers ask for. Looks at files: never on the UI thread. Raises BadSpec."""
+    said = options(answers)
+    jobs = made(kind, answers, specs.parse)
+    return Asked(jobs, said.max_runtime, _too_few(jobs, answers))
+
+
+def _too_few(jobs: Iterable[specs.Spec], answers: Mapping[str, Any]) -> str:
+    """That there are fewer prompts than are to be used, if so."""
+    wanted = [int(number) for number in parts(answers.get("num_prompts") or "")]
+    there = max((len(getattr(job, "prompts", ())) for job in jobs), default=0)
+    if not there or not wanted or max(wanted) <= there:
+        return ""
+    prompts = counted(there, "prompt")
+    if answers.get("prompts"):
+        return f"You wrote only {prompts}, not {max(wanted)}."
+    return f"The prompt file holds only {prompts}, not {max(wanted)}."
 
 
 def sweep_name(kind: str, answers: Mapping[str, Any]) -> str | None:
@@ -333,9 +404,11 @@ def opening(paths: Paths, job: JobView, *, edit: bool = False) -> Opening:
 
 
 def answers_of(spec: Mapping[str, Any], said: JobOptions | None = None) -> dict[str, Any]:
-    """What to answer to have this job again: text, or the marked variants."""
+    """What to answer to have this job again: text, or the marked variants; and what is `NAMED`."""
     said = said or JobOptions()
+    own, named = matrices.own_name(spec)
     found: dict[str, Any] = {
+        NAMED: named,
         "priority": str(said.priority or ""),
         "held": "yes" if said.held else "no",
         "window": said.window or "",
@@ -343,8 +416,10 @@ def answers_of(spec: Mapping[str, Any], said: JobOptions | None = None) -> dict[
         "max_runtime": duration(said.max_runtime) if said.max_runtime else "",
     }
     for field in FIELDS:
-        value = spec.get(field.key)
+        value = own if field.key == "name" else spec.get(field.key)
         if field.key in _OPTIONS or value is None or spec["kind"] not in field.kinds:
+            continue
+        if field.key == "num_prompts" and specs.uses_all(spec):
             continue
         if field.key == "prompts":
             found[field.key] = "\n".join(one_line(prompt, limit=10_000) for prompt in value)
@@ -419,6 +494,14 @@ def field_of(err: Exception) -> Field | None:
     elif "prompt file" in words:
         name = "prompt_file"
     return next((field for field in FIELDS if field.key == name), None)
+
+
+def faults_of(err: Exception) -> dict[str, str]:
+    """What a refusal says, by field; under "" what is about none."""
+    if isinstance(err, WrongAnswers):
+        return err.faults
+    field = field_of(err)
+    return {field.key if field else "": str(err)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ def prepared(kind: str, answers: dict[str, Any]) -> list[NewJob]:
     from obstui.plan import check_tokens
 
     options = form.options(answers)
-    found = [checked(data) for data in form.jobs_data(kind, answers)]
+    found = form.made(kind, answers, checked)
     for spec in found:
         check_tokens(spec)
     return [NewJob(spec, options) for spec in found]

@@ -101,6 +101,32 @@ def test_retry_with_changes(obstui: Run) -> None:
     assert obstui("show", "2", "--json").data["state"] == "queued"  # revived with it
 
 
+def test_a_retry_keeps_a_persons_name_and_renews_the_programs(obstui: Run, tmp_path: Path) -> None:
+    file = tmp_path / "night.yaml"
+    file.write_text("""
+jobs:
+  - {matrix: {damping: [0.2]}}
+  - {name: mine, matrix: {guidance: [5], damping: [0.2]}}
+  - {name: at damping=high, damping: 0.2}
+""")
+    assert obstui("submit", str(file)).code == 0
+    obstui("cancel", "1-3")
+    assert obstui("retry", "1-3", "--set", "damping=0.5").code == 0
+    names = [job["name"] for job in sorted(obstui("ls", "--json").data, key=lambda job: job["id"])]
+    assert names == ["prune damping=0.5", "mine guidance=5.0, damping=0.5", "at damping=high"]
+
+
+def test_a_job_says_how_many_prompts_it_has(obstui: Run, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a cat\na dog\na fox\n")
+    obstui("prune", "--prompts", str(file), "--num-prompts", "24", "--sparsity", "0.1")
+    obstui("compare", "--variants", "1@10", "--prompts", str(file), "--num-prompts", "24")
+    assert [obstui("show", job, "--json").data["spec"]["num_prompts"] for job in "12"] == [3, 3]
+    obstui("cancel", "1")
+    assert obstui("retry", "1", "--set", "prompts=[a, b, c, d]").code == 0
+    assert obstui("show", "1", "--json").data["spec"]["num_prompts"] == 4
+
+
 def test_the_whole_queue_stops_and_goes_on(obstui: Run) -> None:
     obstui("prune")
     assert obstui("pause", "--queue").code == 0

@@ -183,6 +183,7 @@ async def test_in_ascii_a_key_is_a_word_and_not_another_key(busy: tui_store.Scen
 
 def test_ascii_keeps_the_width() -> None:
     assert to_ascii("é–ß─│╭━●⣿夜") == "e-s-|+=*@??"
+    assert to_ascii("🔎") == "/ ", "the sign of the palette"
     assert to_ascii("e\u0301") == "e"
 
 

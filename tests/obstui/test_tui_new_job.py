@@ -10,7 +10,7 @@ import pytest
 from textual.events import Key
 from textual.widgets import Footer, Input, Select, SelectionList, TextArea
 
-from obstui import specs
+from obstui import matrix, specs
 from obstui.config import Paths
 from obstui.options import job_options
 from obstui.store import Reader, Store
@@ -80,6 +80,34 @@ async def test_a_model_that_is_not_there_is_named_under_its_field(scene: tui_sto
         app.screen.query_one("#answer-model", Input).value = "/no/such/folder"
         await pilot.press("ctrl+s")
         await until(pilot, lambda: "No model /no/such/folder" in fault(app, "model"))
+
+
+async def test_every_answer_that_is_wrong_is_named_at_once(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        for send in ("", "ctrl+s"):
+            await pilot.press("n")
+            app.screen.query_one("#answer-model", Input).value = "/no/such/folder"
+            app.screen.query_one("#answer-prompt_file", Input).value = "/no/such/file"
+            if send:
+                await pilot.press(send)
+            await until(pilot, lambda: "Cannot read" in fault(app, "prompt_file"))
+            assert "No model /no/such/folder" in fault(app, "model")
+            if send:
+                assert app.focused is app.screen.query_one("#answer-model")
+            await until(pilot, lambda: "see model and prompt file." in shown(app, "#summary"))
+            app.screen.dismiss()
+            await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+
+
+async def test_what_an_import_names_is_looked_for(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        app.screen.query_one("#kind", Select).value = "import"
+        app.screen.query_one("#answer-file", Input).value = "/no/unet.pth"
+        app.screen.query_one("#answer-base", Input).value = "/no/such/folder"
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: "There is no file /no/unet.pth" in fault(app, "file"))
+        assert "No model /no/such/folder" in fault(app, "base")
 
 
 async def test_a_comparison_offers_the_variants_of_its_model(scene: tui_store.Scene) -> None:
@@ -322,7 +350,7 @@ async def test_several_values_queue_a_sweep_of_all_combinations(scene: tui_store
 
 
 def planned(scene: tui_store.Scene, answers: dict[str, str]) -> Forecast:
-    return work_out(scene.paths, form.asked("prune", answers))
+    return work_out(scene.paths, form.asked("prune", answers).jobs)
 
 
 def test_a_sweeps_plan_adds_up_its_jobs(scene: tui_store.Scene) -> None:
@@ -355,7 +383,7 @@ def test_a_sweep_of_pictures_loads_their_model_once(scene: tui_store.Scene) -> N
     for loading in (10, 1):
         paint(scene, "generate", 11, loading, 2)
     answers = {"prompts": "x", "steps": "8", "guidance": "1,2,3", "seed": "1"}
-    found = work_out(scene.paths, form.asked("generate", answers))
+    found = work_out(scene.paths, form.asked("generate", answers).jobs)
     assert found.together is not None
     assert found.together.seconds == pytest.approx(10 + 1 + 1 + 3 * 2)
 
@@ -394,6 +422,46 @@ def test_the_prompt_file_is_read_for_the_job_that_wants_most(tmp_path: Path) -> 
     answers = {"prompt_file": str(file), "num_prompts": "4, 9, 6"}
     jobs = form.jobs_data("compare", {**answers, "variants": ["1@10"]})
     assert [(len(job["prompts"]), job["num_prompts"]) for job in jobs] == [(9, 4), (9, 9), (9, 6)]
+
+
+@pytest.mark.parametrize("kind", ["prune", "compare"])
+@pytest.mark.parametrize("number", ["24", "2, 24, 50", ""])
+async def test_no_job_uses_more_prompts_than_there_are(
+    scene: tui_store.Scene, tmp_path: Path, kind: str, number: str
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a cat\na dog\na fox\n")
+    answers = {"num_prompts": number, "variants": ["1@10"]}
+    for given, words in (
+        ({"prompt_file": str(file)}, "The prompt file holds only 3 prompts"),
+        ({"prompts": "a cat\na dog\na fox"}, "You wrote only 3 prompts"),
+    ):
+        asked = form.asked(kind, {**answers, **given})
+        used = [job.model_dump()["num_prompts"] for job in asked.jobs]
+        assert used == ([2, 3] if "," in number else [3])
+        assert asked.remark.startswith(words if number else "")
+        assert bool(asked.remark) == bool(number)
+    data = asked.jobs[-1].model_dump(mode="json")
+    again = form.answers_of(data) | {"prompts": "a\nb\nc\nd"}
+    assert form.asked(kind, again).jobs[0].model_dump()["num_prompts"] == 4
+
+
+async def test_the_plan_says_that_prompts_are_missing_and_time_too(
+    scene: tui_store.Scene, tmp_path: Path
+) -> None:
+    file = tmp_path / "prompts.txt"
+    file.write_text("a cat\na dog\na fox\n")
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n")
+        for key, value in (("prompt_file", str(file)), ("num_prompts", "24"),
+                           ("max_runtime", "1s")):  # fmt: skip
+            app.screen.query_one(f"#answer-{key}", Input).value = value
+        await until(pilot, lambda: "holds only 3 prompts, not 24." in shown(app, "#summary"))
+        assert "but may run at most 1 s: it would fail." in shown(app, "#summary")
+        assert "it would fail" in shown(app, "#plan-lines")
+        assert app.screen.query_one("#summary").size.height == 3
+        app.screen.query_one("#answer-max_runtime", Input).value = "8h"
+        await until(pilot, lambda: "would fail" not in shown(app, "#summary"))
 
 
 NIGHT = {"priority": 3, "held": True, "window": "23:00-07:00", "after": "1", "max_runtime": "90m"}
@@ -443,6 +511,50 @@ async def test_an_edited_job_stays_where_it_is(scene: tui_store.Scene) -> None:
         job = reader.job(first.id)
     assert job is not None
     assert (job.spec["seed"], job.spec["sparsity"], job.ulid) == (9, [0.2], first.ulid)
+
+
+@pytest.mark.parametrize(("terms", "hidden"), [("state:failed", True), ("kind:prune", False)])
+async def test_a_new_job_that_the_filter_hides_is_told(
+    scene: tui_store.Scene, terms: str, hidden: bool
+) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await chosen(app, pilot, 1, "d")
+        home = app.screen_stack[0]
+        assert isinstance(home, QueueScreen)
+        home._read_filter(terms)
+        await pilot.press("ctrl+s")
+        await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+        [words] = [n.message for n in app._notifications if n.message.startswith("Queued as job 2")]
+        assert ("The queue's filter hides it" in words) is hidden
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "damping", "after"),
+    [
+        ("", None, "0.5", "prune damping=0.5"),
+        ("night", None, "0.5", "night damping=0.5"),
+        ("", "mine", "0.5", "mine"),
+        ("", None, "", ""),
+    ],
+)
+async def test_a_name_that_a_sweep_gave_follows_the_answers(
+    scene: tui_store.Scene, name: str, typed: str | None, damping: str, after: str
+) -> None:
+    [data] = matrix.combinations({"kind": "prune", "name": name}, {"damping": [0.2]})
+    job = scene.store.enqueue(specs.parse(data))
+    async with opened(scene.paths) as (app, pilot):
+        for key in "Ed":
+            await chosen(app, pilot, job.id, key)
+            assert app.screen.query_one("#answer-name", Input).value == (name if key == "E" else
+                                                                         typed or name)  # fmt: skip
+            if typed is not None:
+                app.screen.query_one("#answer-name", Input).value = typed
+            app.screen.query_one("#answer-damping", Input).value = damping
+            await pilot.press("ctrl+s")
+            await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+    with Reader.open(scene.paths) as reader:
+        names = [found.spec["name"] for found in reader.jobs() if found.id >= job.id]
+    assert names == [after, after]
 
 
 async def test_an_edit_that_others_count_against_is_refused_in_the_form(
@@ -543,6 +655,26 @@ async def test_escape_leaves_the_plan_first_and_asks_before_answers_are_lost(
         assert app.screen.query_one("#answer-name", Input).value == "night"
         await pilot.press("escape", "y")
         await until(pilot, lambda: isinstance(app.screen, QueueScreen))
+
+
+async def test_keys_move_the_plan_that_covers_the_form(scene: tui_store.Scene) -> None:
+    async with opened(scene.paths) as (app, pilot):
+        await pilot.press("n", "tab", "ctrl+g")
+        plan = app.screen.query_one("#plan")
+        await until(pilot, lambda: plan.max_scroll_y > 0)
+        for key, there in (("down", 1), ("j", 2), ("end", None), ("home", 0), ("G", None),
+                           ("g", 0), ("pagedown", None)):  # fmt: skip
+            await pilot.press(key)
+            wanted = plan.max_scroll_y if there is None else there
+            await until(pilot, lambda wanted=wanted: plan.scroll_y == wanted, 5)
+        for _ in range(4):
+            await pilot.press("tab", "down")
+            assert app.focused in (plan, *app.screen.query("Button"))
+            assert not any(select.expanded for select in app.screen.query(Select))
+        await pilot.press("ctrl+g", "x")
+        await until(pilot, lambda: isinstance(app.focused, (Input, TextArea, Select)))
+        await pilot.press("shift+tab")
+        assert app.focused is not plan
 
 
 async def test_back_from_the_plan_the_keys_go_on_in_the_same_field(scene: tui_store.Scene) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from textual.message import Message
 from textual.widgets import Input
+from textual.widgets._footer import FooterKey
 
 from obstui import again, specs
 from obstui.config import Paths
@@ -257,6 +258,33 @@ async def test_a_filter_that_is_wrong_keeps_the_keys(busy: tui_store.Scene) -> N
         assert isinstance(app.focused, Input), "x and y are for the filter"
         assert app.focused.value == "colour:redxy"
         assert not isinstance(app.screen, Confirm)
+
+
+async def test_what_another_job_needs_is_not_asked_about_to_be_removed(
+    busy: tui_store.Scene,
+) -> None:
+    child = busy.queue("compare", variants=["1@30"])
+    async with opened(busy.paths, watch=1) as (app, pilot):
+        await until(pilot, lambda: app.screen.selected_job is not None)
+        await pilot.press("x")
+        words = f"Job 1 is needed by job {child.id}, which is queued: cancel that first."
+        await until(pilot, lambda: words in [n.message for n in app._notifications])
+        assert isinstance(app.screen, QueueScreen)
+        busy.store.cancel(child.id)
+        await pilot.press("x")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+
+
+async def test_keys_that_type_are_not_offered_as_actions(busy: tui_store.Scene) -> None:
+    def offered() -> set[str]:
+        return {key.key for key in app.screen.query(FooterKey)}
+
+    async with opened(busy.paths, size=(200, 30), watch=6) as (app, pilot):
+        await until(pilot, lambda: {"plus", "minus"} <= offered())
+        await pilot.press("slash")
+        await until(pilot, lambda: not {"plus", "minus", "p"} & offered(), 5)
+        await pilot.press("escape")
+        await until(pilot, lambda: {"plus", "minus"} <= offered())
 
 
 @pytest.mark.parametrize("size", [(39, 11), (39, 24), (80, 11)])

@@ -168,6 +168,13 @@ class JobActs(View[T]):
         await copy(self.dashboard, text or as_yaml(job.spec, options), what)
 
     async def action_remove(self) -> None:
+        """What others need is refused before anybody is asked."""
+        if not self.any_marked and (job := self.selected_job) is not None:
+            try:
+                await asyncio.to_thread(_check_unneeded, self.dashboard.paths, job.id)
+            except Problem as err:
+                self.notify(str(err), severity="error", markup=False)
+                return
         await self.perform(acts.REMOVE)
 
     async def action_raise_priority(self, step: int) -> None:
@@ -262,6 +269,13 @@ _STATES: Mapping[str, tuple[str, ...]] = {
     "move": acts.WAITING,
 }
 """The states in which an action fits a job."""
+
+
+def _check_unneeded(paths: Paths, job_id: int) -> None:
+    from obstui.store import Reader
+
+    with Reader.open(paths) as reader:
+        reader.check_unneeded(job_id)
 
 
 def _hangs_on(paths: Paths, job_id: int) -> str:

@@ -84,7 +84,7 @@ class NewJobScreen(Whole[int]):
         self._sending = False
         self._shown_kind = ""
         self._began: dict[str, Any] | None = None
-        self._contradicted: Question | None = None
+        self._contradicted: list[Question] = []
         self._refusals: dict[tuple[str, str], str] = {}
         self._before_preset: Mapping[str, Any] = {}
         self._written_in: Widget | None = None
@@ -231,7 +231,7 @@ class NewJobScreen(Whole[int]):
         self._shown_kind = kind
         for question in self.query(Question):
             question.show_kind(kind)
-        self._contradicted = None
+        self._contradicted = []
         self.query_one("#fault", Still).show("")
         self.query_one("#preset", Select).display = kind == "prune"
         self._plan()
@@ -261,6 +261,8 @@ class NewJobScreen(Whole[int]):
                 self._renew_offers()
         elif event.widget.id == "preset":
             self._help("Fills the fields below; no preset brings back what you wrote.")
+        elif isinstance(event.widget, PlanPanel):
+            self._help("Arrows and page keys move the plan; ctrl+g or esc leads back.")
         else:
             self._help("")
 
@@ -302,12 +304,18 @@ class NewJobScreen(Whole[int]):
 
     def action_plan(self) -> None:
         """Back from the plan, the keys go where they went before."""
-        self.toggle_class("-plan")
-        if self.has_class("-plan"):
+        covers = not self.has_class("-plan")
+        if covers:
             self._written_in = self.focused
             self._cursor = getattr(self.focused, "selection", None)
-        else:
-            self.call_after_refresh(self._write_on)
+        self._lay_plan_over(covers)
+        self.call_after_refresh(self.query_one(PlanPanel).focus if covers else self._write_on)
+
+    def _lay_plan_over(self, covers: bool) -> None:
+        """Put the plan over the questions, or take it away: the keys are for what is on top."""
+        self.set_class(covers, "-plan")
+        self.query_one(PlanPanel).can_focus = covers
+        self.query_one("#title").can_focus_children = not covers
 
     def _write_on(self) -> None:
         self.set_focus(field := self._written_in)
@@ -323,20 +331,20 @@ class NewJobScreen(Whole[int]):
         self.query_one(PlanPanel).ask(lambda: form.asked(kind, answers), _refusal)
 
     def on_plan_panel_planned(self, event: PlanPanel.Planned) -> None:
-        """The plan's short form, and the sentence about fields that contradict each other."""
+        """The plan's short form, and under their fields the sentences about what has none."""
         self.query_one("#summary", Still).show(event.summary)
-        if self._contradicted is not None:
-            self._judge(self._contradicted)
-            self._contradicted = None
-        field = form.field_of(event.fault) if event.fault else None
-        if field is None:
-            return
-        question = self.query_one(f"#ask-{field.key}", Question)
-        if question.answer and self._judge(question):
-            question.say(str(event.fault))
-            self._contradicted = question
-            if field.more:
-                self.add_class("-all")
+        for question in self._contradicted:
+            self._judge(question)
+        self._contradicted = []
+        for key, words in form.faults_of(event.fault).items() if event.fault else ():
+            if not key:
+                continue
+            question = self.query_one(f"#ask-{key}", Question)
+            if question.answer and self._judge(question):
+                question.say(words)
+                self._contradicted.append(question)
+                if question.field.more:
+                    self.add_class("-all")
 
     @on(Input.Changed)
     @on(TextArea.Changed)
@@ -418,7 +426,11 @@ class NewJobScreen(Whole[int]):
 
     @property
     def _answers(self) -> dict[str, Any]:
-        return {question.field.key: question.answer for question in self._asked}
+        answers = {question.field.key: question.answer for question in self._asked}
+        opening = self._opening.answers if self._opening is not None else {}
+        if answers["name"] == opening.get("name"):  # else it is the person's from now on
+            answers[form.NAMED] = opening.get(form.NAMED, ())
+        return answers
 
     @property
     def _all_answers(self) -> dict[str, Any]:
@@ -479,22 +491,27 @@ class NewJobScreen(Whole[int]):
         except (Problem, Declined) as err:
             self._refused(err)
         else:
-            self.app.notify(words, markup=False, timeout=3)
+            hidden = await self.dashboard.filtered_out(job_id)
+            words += " The queue's filter hides it; Esc there clears the filter." if hidden else ""
+            self.app.notify(words, markup=False, timeout=6 if hidden else 3)
             self.dismiss(job_id)
 
     def _refused(self, err: Exception) -> None:
-        """Put the sentence under its field where it has one, else above the buttons."""
-        words, field = str(err), form.field_of(err)
-        if field is None:
+        """Put each sentence under its field where it has one, else above the buttons."""
+        faults = dict(form.faults_of(err))
+        if words := faults.pop("", ""):
             self.query_one("#fault", Still).show(Text(words, style("bad")))
-            return
-        question = self.query_one(f"#ask-{field.key}", Question)
-        self._refusals[field.key, str(question.answer)] = words.removeprefix(f"{field.key}: ")
-        self._judge(question)
-        self._focus_answer(question)
+        wrong = [question for question in self._asked if question.field.key in faults]
+        for question in wrong:
+            key = question.field.key
+            words = faults[key].removeprefix(f"{key}: ")
+            self._refusals[key, str(question.answer)] = words
+            self._judge(question)
+        if wrong:
+            self._focus_answer(wrong[0])
 
     def _focus_answer(self, question: Question) -> None:
-        self.remove_class("-plan")
+        self._lay_plan_over(False)
         if question.field.more:
             self.add_class("-all")
         self.query_one(f"#answer-{question.field.key}").focus()
@@ -502,8 +519,9 @@ class NewJobScreen(Whole[int]):
 
 def _refusal(err: Exception) -> str:
     """Why there is no plan; a question says in better words what is wrong with its answer."""
-    field = form.field_of(err)
-    return f"see {field.label}." if field else sentence(err)
+    faults = form.faults_of(err)
+    labels = [field.label for field in form.FIELDS if field.key in faults]
+    return f"see {' and '.join(labels)}." if labels else sentence(err)
 
 
 def _question_of(widget: Widget | None) -> Question | None:

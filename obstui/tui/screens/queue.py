@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import DataTable, Input
 
+from obstui.errors import Problem
 from obstui.tui import acts, holds
 from obstui.tui.aside import aside
 from obstui.tui.screens.choice import Choice, Selections
@@ -140,6 +141,11 @@ class QueueScreen(JobActs[None]):
         """Select this job, now or as soon as it is in the table."""
         self.query_one(JobTable).choose(job_id)
         self._seek(around=job_id)
+
+    async def hides(self, job_id: int) -> bool:
+        """Whether the filter keeps this job out of the table."""
+        terms = self._terms
+        return bool(terms) and await asyncio.to_thread(_hides, self.dashboard.paths, terms, job_id)
 
     def ask_follower(self) -> None:
         self.dashboard.follow(self.query_one(JobTable).job_id)
@@ -386,3 +392,13 @@ def _states(
 
     with Reader.open(paths) as reader:
         return reader.states(terms or (), among=among)
+
+
+def _hides(paths: Paths, terms: tuple[Term, ...], job_id: int) -> bool:
+    from obstui.store import Reader
+
+    try:
+        with Reader.open(paths) as reader:
+            return job_id not in reader.states(terms, among=[job_id])
+    except Problem:
+        return False

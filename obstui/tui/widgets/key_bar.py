@@ -66,9 +66,17 @@ class KeyBar(Footer):
         """By action, which may have more than one key: the first of them."""
         found: dict[str, ActiveBinding] = {}
         for each in self.screen.active_bindings.values():
-            if each.binding.show is show:
+            if each.binding.show is show and not self._types(each):
                 found.setdefault(each.binding.action, each)
         return found
+
+    def _types(self, each: ActiveBinding) -> bool:
+        """Whether the key is text where the focus is. Textual leaves out most of these itself, but
+        does not know which signs plus and minus are."""
+        focused, sign = self.screen.focused, self.app.get_key_display(each.binding)
+        if focused is None or len(sign) != 1 or not sign.isascii():
+            return False
+        return focused.check_consume_key(each.binding.key, sign)
 
     def _key(self, each: ActiveBinding) -> FooterKey:
         binding = each.binding

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from obstui.specs import BadSpec, Spec
     from obstui.store import JobView
     from obstui.tui.app import Dashboard
+    from obstui.tui.form import Asked
 
 DEBOUNCE = 0.3
 HISTORY = 500  # finished jobs looked through for one like it
@@ -50,12 +51,14 @@ class Together:
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """A plan, how long the like took here, the bytes free on the store's disk if it tells. Of a
-    sweep it is the plan of the job that needs the most memory, and what all take `together`."""
+    sweep it is the plan of the job that needs the most memory, and what all take `together`.
+    `remarks`: what the person should know before they queue it."""
 
     plan: Plan
     time: Duration | None
     free: int | None
     together: Together | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def disk(self) -> int:
@@ -84,6 +87,14 @@ def work_out(paths: Paths, asked: Sequence[Spec]) -> Forecast:
     return replace(largest, together=_together(alike, found)) if len(asked) > 1 else largest
 
 
+def _remarks(asked: Asked, found: Forecast) -> Iterator[str]:
+    if asked.remark:
+        yield asked.remark
+    if (limit := asked.max_runtime) and found.time and found.time.seconds > limit:
+        needs = duration(found.time.seconds)
+        yield f"It takes about {needs}, but may run at most {duration(limit)}: it would fail."
+
+
 def _together(alike: Counter[Any], found: Iterable[Forecast]) -> Together:
     """The sums; a calibration that several jobs of the sweep share counts once, and so does the
     loading of a model that one job leaves loaded for the next."""
@@ -105,13 +116,14 @@ def _together(alike: Counter[Any], found: Iterable[Forecast]) -> Together:
     return Together(jobs, None if math.isnan(seconds) else seconds, disk)
 
 
-Asked = Callable[[], Sequence["Spec"]]
+Ask = Callable[[], "Asked"]
 
 
-def _asked(spec: dict[str, Any]) -> list[Spec]:
+def _asked(spec: dict[str, Any], max_runtime: float | None) -> Asked:
     from obstui.specs import parse
+    from obstui.tui.form import Asked
 
-    return [parse(spec)]
+    return Asked([parse(spec)], max_runtime)
 
 
 class PlanPanel(Reading):
@@ -130,9 +142,9 @@ class PlanPanel(Reading):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self._soon: Timer | None = None
-        self._asked: Asked | None = None
-        self._answered: Asked | None = None
-        self._job: tuple[int, object] | None = None
+        self._asked: Ask | None = None
+        self._answered: Ask | None = None
+        self._job: tuple[object, ...] | None = None
 
     @property
     def at_work(self) -> bool:
@@ -146,16 +158,16 @@ class PlanPanel(Reading):
         """The plan of a job that has yet to begin; of any other there is more to see."""
         waits = job is not None and job.state in ("queued", "held") and not job.attempt
         self.display = waits
-        planned = (job.id, job.spec) if job is not None and waits else None
+        planned = (job.id, job.spec, job.max_runtime) if job is not None and waits else None
         if planned == self._job:
             return
         self._job = planned
         self._asked = self._answered = None
         self.query_one("#plan-lines", Still).show("")
         if job is not None and planned is not None:
-            self.ask(partial(_asked, job.spec))
+            self.ask(partial(_asked, job.spec, job.max_runtime))
 
-    def ask(self, jobs: Asked, refusal: Callable[[Exception], str] = sentence) -> None:
+    def ask(self, jobs: Ask, refusal: Callable[[Exception], str] = sentence) -> None:
         """Plan these soon, unless others are asked for before. `jobs` is called in a thread;
         `refusal` says why there is no plan."""
         if self._soon is not None:
@@ -164,16 +176,18 @@ class PlanPanel(Reading):
         self._soon = self.set_timer(DEBOUNCE, lambda: self._work_out(jobs, refusal))
 
     @work(thread=True, exclusive=True, group="plan", exit_on_error=False, description="plan")
-    def _work_out(self, jobs: Asked, refusal: Callable[[Exception], str]) -> None:
+    def _work_out(self, jobs: Ask, refusal: Callable[[Exception], str]) -> None:
         try:
-            found: Forecast | Exception = work_out(cast("Dashboard", self.app).paths, jobs())
+            asked = jobs()
+            made = work_out(cast("Dashboard", self.app).paths, asked.jobs)
+            found: Forecast | Exception = replace(made, remarks=tuple(_remarks(asked, made)))
         except Exception as err:
             found = err
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._show, jobs, found, refusal)
 
     def _show(
-        self, jobs: Asked, found: Forecast | Exception, refusal: Callable[[Exception], str]
+        self, jobs: Ask, found: Forecast | Exception, refusal: Callable[[Exception], str]
     ) -> None:
         if not self.is_attached or jobs is not self._asked:
             return
@@ -203,7 +217,7 @@ class PlanPanel(Reading):
 
 
 def summary(found: Forecast, total: int) -> Text:
-    """One line: size, memory, time."""
+    """One line: size, memory, time; and one for each remark."""
     made, together = found.plan, found.together
     needed = made.choice.forecast.needed
     line = Text("Plan, if it is SDXL: " if made.assumed else "Plan: ", style("muted"))
@@ -220,13 +234,18 @@ def summary(found: Forecast, total: int) -> Text:
         parts.insert(0, f"disk {size(disk)}")
     parts.insert(0, "time unknown" if seconds is None else f"about {duration(seconds)}")
     line.no_wrap, line.overflow = True, "ellipsis"
-    return line.append(" · " + " · ".join(parts), style("muted"))
+    line.append(" · " + " · ".join(parts), style("muted"))
+    for remark in found.remarks:
+        line.append(f"\n{remark}", style("warn"))
+    return line
 
 
 def plan_lines(found: Forecast, total: int, device: str) -> Iterator[Text]:
     """The plan in 46 columns; `total` is the GPU's memory in bytes, 0 where there is none."""
     made = found.plan
     yield Text("Plan", "bold")
+    for remark in found.remarks:
+        yield Text(remark, style("warn"))
     if found.together:
         yield from _together_lines(found.together, found)
     yield Text()
