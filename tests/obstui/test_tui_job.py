@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from rich.style import Style
+from textual.strip import Strip
 
 from obstui.cli.jobs import latency_table
 from obstui.config import Paths
@@ -57,6 +58,28 @@ async def test_enter_opens_the_job_and_escape_leaves_it(busy: tui_store.Scene) -
         await until(pilot, lambda: "87 of 210 solved" in shown(app, "#job-legend"))
         await pilot.press("escape")
         assert isinstance(app.screen, QueueScreen)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+@pytest.mark.parametrize("job", [1, 5])
+async def test_the_first_map_drawn_is_the_whole_map(
+    busy: tui_store.Scene, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], job: int
+) -> None:
+    heads: list[str] = []
+    draw = LayerMap.render_line
+
+    def drawn(layers: LayerMap, y: int) -> Strip:
+        strip = draw(layers, y)
+        if y == 0 and layers.id == "job-map":
+            heads.append(strip.text)
+        return strip
+
+    monkeypatch.setattr(LayerMap, "render_line", drawn)
+    async with opened(busy.paths, watch=job, size=size) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: heads and "solved" in shown(app, "#job-legend"))
+        await pilot.pause(0.2)
+    assert len({len(head.rstrip()) for head in heads}) == 1, heads
 
 
 async def test_the_map_grows_as_targets_are_solved(busy: tui_store.Scene) -> None:

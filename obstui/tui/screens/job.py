@@ -344,7 +344,7 @@ class JobScreen(JobActs[None]):
         self._still("pointed").show(
             target_words(target, layers.level, width, live=layers.live) if target else ""
         )
-        self._still("legend").show(layers.legend() if layers.targets else "")
+        self._still("legend").show(layers.legend(width) if layers.targets else "")
 
     # -- acting ------------------------------------------------------------------------------
 
