@@ -25,6 +25,7 @@ from obstui.tui.places import PLACES
 from obstui.tui.remembered import Remembered
 from obstui.tui.screens.keys import KeysScreen, key_lines, key_name
 from obstui.tui.snapshot import settled
+from obstui.tui.widgets.key_bar import KeyBar
 from obstui.tui.widgets.layer_map import AT_WORK, GATHERING, HEIGHTS, WAITING
 from tests.obstui import tui_pilot, tui_store
 from tests.obstui.cases import first_now
@@ -229,6 +230,26 @@ async def test_density_gives_air(busy: tui_store.Scene, keys: tuple[str, ...]) -
         await pilot.press("Z")
         await settled(app, pilot)
         assert [strip.text for strip in (await drawn(pilot))[top:]] != tight
+
+
+@pytest.mark.parametrize("density", ["compact", "comfortable"])
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (100, 30)], ids=str)
+async def test_the_key_bar_cuts_no_entry(
+    busy: tui_store.Scene, size: tuple[int, int], density: str
+) -> None:
+    settings = Settings(density=density)
+    async with tui_pilot.opened(busy.paths, watch=5, size=size, settings=settings) as (app, pilot):
+        for way, keys in {**AIRY, "marks": ("escape", "space", "j", "space")}.items():
+            await go(app, pilot, keys)
+            bar = app.screen.query_one(KeyBar)
+            await tui_pilot.until(pilot, lambda bar=bar: "Quit" in _entries(bar))
+            end = bar.region.right + 1  # the space behind the last one
+            entries = bar.query(FooterKey)
+            assert all(each.region.right <= end for each in entries), (way, _entries(bar))
+
+
+def _entries(bar: KeyBar) -> list[str]:
+    return [each.description for each in bar.query(FooterKey)]
 
 
 async def test_keys_are_changed_by_id(busy: tui_store.Scene) -> None:
