@@ -17,13 +17,14 @@ from obstui.config import Paths
 from obstui.options import JobOptions
 from obstui.specs import parse
 from obstui.store import EventView
-from obstui.tui import theme, wording
+from obstui.tui import formats, theme, wording
 from obstui.tui.facts import Fold, Sample
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.layers import LayersScreen
 from obstui.tui.screens.picture import PictureScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.snapshot import workers_done
+from obstui.tui.tail import Tail
 from obstui.tui.widgets.job_table import JobTable
 from obstui.tui.widgets.layer_map import CURSOR, HEIGHTS, LayerMap, plan, stages
 from obstui.tui.widgets.log_tail import LogTail
@@ -332,7 +333,10 @@ def sample(scene: tui_store.Scene, claim: tui_store.Claim, gib: int, **more: obj
 
 
 async def test_a_finished_job_is_replayed_and_left_at_its_end(paths: Paths) -> None:
-    scene, _ = night(paths.home)
+    scene, claim = night(paths.home)
+    began = tui_store.NOW - 7200 + 25
+    minutes = [f"{formats.clock(began + 60 * n)} minute {n}\nand more of it\n" for n in range(35)]
+    scene.log(claim, "".join(minutes))
     async with opened(paths, watch=1, size=(120, 40)) as (app, pilot):
         await pilot.press("enter")
         await until(pilot, lambda: "210 of 210 solved" in shown(app, "#job-legend"))
@@ -345,7 +349,12 @@ async def test_a_finished_job_is_replayed_and_left_at_its_end(paths: Paths) -> N
         assert "○ 105 calibrating" in shown(app, "#job-legend")
         assert "calibrate 0 of 50" in shown(app, "#job-status")
         assert "(+17 min)" in shown(app, "#job-status")
-        assert not tail.lines, "the log's end tells of what is still to come"
+        moment = formats.clock(began + 17 * 60)
+        assert tail.lines[-2:] == (f"{moment} minute 17", "and more of it")
+        assert app.screen.query_one(LogView).lines == tail.lines
+        await pilot.press("L")
+        await until(pilot, lambda: f"as it stood at {moment}" in shown(app, "#log-foot"))
+        await pilot.press("O")
         await pilot.press("]", "]")
         await until(pilot, lambda: "calibrate 5 of 50" in shown(app, "#job-status"))
         assert "7.0 of 24.0 GiB" in shown(app, "#job-memory")
@@ -356,10 +365,24 @@ async def test_a_finished_job_is_replayed_and_left_at_its_end(paths: Paths) -> N
         await pilot.press("escape")
         await until(pilot, lambda: "succeeded" in shown(app, "#job-status"))
         assert isinstance(app.screen, JobScreen)
-        assert tail.lines
+        assert len(tail.lines) == 70
+        await pilot.press("L")
+        await until(pilot, lambda: "following" in shown(app, "#log-foot"))
         await pilot.press("escape")
         assert isinstance(app.screen, QueueScreen)
     scene.close()
+
+
+def test_a_log_is_cut_at_a_moment_of_a_night_before() -> None:
+    """Its lines tell no day, and it goes on after what is known of the job."""
+    began = tui_store.NOW - 40 * 3600
+    lines = tuple(f"{formats.clock(began + 3600 * hour)} hour {hour}" for hour in range(40))
+    log = Tail("log", lines, tuple(range(40)))
+    for hour in (0, 7, 33, 39):
+        cut = log.up_to(began + 3600 * hour + 0.5, ended=began + 3600 * 36)
+        assert len(cut.lines) == len(cut.starts) == hour + 1
+    assert not log.up_to(began - 1, ended=began + 3600 * 36).lines
+    assert Tail(lines=("no time",)).up_to(began, began + 9).lines == ("no time",)
 
 
 def test_all_variants_are_saved_where_a_story_ends() -> None:
