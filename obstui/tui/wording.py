@@ -25,6 +25,8 @@ _NEXT_STEP = {
     "dep_failed": "A job that it builds on failed: try that one again first.",
 }
 _FOLDER = re.compile(r"^s(\d+(?:\.\d+)?)\b")
+_WAITS_FOR = "waits for "
+_NOT_NUMBERS = re.compile(r"^jobs? | \(\w+\)")
 _FAILS_AGAIN = ("oom_gpu", "bad_input", "timeout")
 """As it is."""
 
@@ -72,6 +74,23 @@ def outcome(job: JobView) -> str:
     if job.state == "paused" and job.progress:
         return one_line(f"in {phase_words(job.progress)}", limit=80)
     return ""
+
+
+def outcome_brief(job: JobView) -> str:
+    """`outcome` where there is little room for it."""
+    words = outcome(job)
+    if job.kind == "compare" and job.state == "succeeded":
+        return words.rpartition(", ")[2]
+    if job.state == "paused" and job.progress and not job.blocked:
+        return one_line(job.progress.get("phase") or words, limit=24)
+    return words
+
+
+def waits_brief(words: str) -> str:
+    """ "waits for 7, 8" of "waits for jobs 7 (running), 8 (queued)"."""
+    if not words.startswith(_WAITS_FOR):
+        return words
+    return _WAITS_FOR + _NOT_NUMBERS.sub("", words.removeprefix(_WAITS_FOR))
 
 
 def blocked_brief(job: JobView, now: float) -> str:

@@ -14,12 +14,14 @@ from obstui import again, specs
 from obstui.config import Paths
 from obstui.store import Reader
 from obstui.tui import holds, wording
+from obstui.tui.follow import Snapshot
 from obstui.tui.messages import StoreRead
 from obstui.tui.screens.choice import Choice
 from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.queue import QueueScreen
+from obstui.tui.widgets.job_columns import USUAL, cells_of, columns_for, row_of
 from obstui.tui.widgets.job_detail import JobDetail
-from obstui.tui.widgets.job_table import JobTable, columns_for
+from obstui.tui.widgets.job_table import JobTable
 from obstui.tui.widgets.still import Still
 from obstui.tui.writer import Declined
 from tests.obstui import tui_store
@@ -204,6 +206,30 @@ async def test_a_tiny_terminal_gets_a_sentence(
 @pytest.mark.parametrize("width", [60, 75, 76, 80, 93, 120, 160])
 def test_columns_fill_the_table_exactly(width: int) -> None:
     assert sum(column + 2 for _, column in columns_for(width)) == width
+
+
+@pytest.mark.parametrize(
+    ("width", "waits", "paused", "compared"),
+    [
+        (160, "waits for job 5 (running)", "in solve 87 of 210 targets", "4 models, SSIM ≥ 0.840"),
+        (80, "waits for 5", "solve", "4 models, SSIM ≥ 0.840"),
+        (60, "waits for 5", "solve", "SSIM ≥ 0.840"),
+    ],
+)
+def test_what_a_job_waits_for_or_came_to_fits_its_column(
+    busy: tui_store.Scene, width: int, waits: str, paused: str, compared: str
+) -> None:
+    with Reader.open(busy.paths) as reader:
+        jobs = {job.id: job for job in reader.jobs()}
+    jobs[5] = dataclasses.replace(jobs[5], state="paused", blocked=None)
+    columns = columns_for(width, USUAL)
+    place = [column.key for column, _ in columns].index("progress")
+
+    def progress(job: int) -> str:
+        row = row_of(jobs[job], Snapshot(), tui_store.NOW, marked=False, theme="dark")
+        return cells_of(row, columns, tui_store.NOW)[place].plain
+
+    assert [progress(job) for job in (6, 5, 2)] == [waits, paused, compared]
 
 
 async def test_every_action_is_in_the_palette_and_in_the_help(busy: tui_store.Scene) -> None:
