@@ -385,6 +385,19 @@ def test_a_log_is_cut_at_a_moment_of_a_night_before() -> None:
     assert Tail(lines=("no time",)).up_to(began, began + 9).lines == ("no time",)
 
 
+def test_the_errors_of_a_variant_are_told_apart() -> None:
+    made = {"id": "1@30", "sparsity": 0.3, "mean_error": 0.0201, "held_out_error": 0.0249,
+            "noise_error": 3.4e-4, "params": 7_000_000, "dense_params": 8_200_000,
+            "size_bytes": 1 << 20}  # fmt: skip
+    heads, row = result_text("prune", {"variants": [made]}, 78).plain.split("\n")
+    assert "mean error  held-out error  noise error  params  vs dense" in heads
+    assert row.split()[3:6] == ["0.0201", "0.0249", "3.4e-04"]
+    unchecked = made | {"held_out_error": None, "noise_error": None}
+    words = result_text("prune", {"variants": [unchecked]}, 78).plain
+    assert "held-out" not in words
+    assert "noise" not in words
+
+
 def test_all_variants_are_saved_where_a_story_ends() -> None:
     story = Fold(1, 1)
     saved = [("variant_saved", {"sparsity": level}) for level in (0.1, 0.3)]
