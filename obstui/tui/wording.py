@@ -203,7 +203,7 @@ def waiting_words(job: JobView, ahead: int, *, worker_alive: bool, readonly: boo
     """Why a job that waits is waiting."""
     key = "" if readonly else " (key p)"
     if job.blocked:
-        words = one_line(job.blocked, limit=300)
+        words = one_line(job.blocked if readonly else by_key(job.blocked), limit=300)
         return f"{words[:1].upper()}{words[1:]}."
     if job.state == "paused":
         return f"Paused: it goes on from its last checkpoint when resumed{key}."
@@ -212,6 +212,13 @@ def waiting_words(job: JobView, ahead: int, *, worker_alive: bool, readonly: boo
     if not worker_alive:
         return "No worker is running: it waits."
     return f"{_amount(ahead, 'job')} ahead of it." if ahead else "Next in line."
+
+
+def by_key(stop: str) -> str:
+    """What is said of a stop, with the key that lifts it in place of the command."""
+    from obstui.store.stops import BY_HAND
+
+    return stop.replace(BY_HAND, "by hand; P in the queue lets it go on")
 
 
 def has_come_to(state: str) -> str:

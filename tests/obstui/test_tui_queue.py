@@ -13,6 +13,7 @@ from textual.widgets import Input
 from obstui import again, specs
 from obstui.config import Paths
 from obstui.store import Reader
+from obstui.store.stops import BY_HAND, QUEUE
 from obstui.tui import holds, wording
 from obstui.tui.follow import Snapshot
 from obstui.tui.messages import StoreRead
@@ -264,6 +265,17 @@ async def test_a_changed_job_is_called_by_its_new_name(busy: tui_store.Scene) ->
         options = again.options_of(app.screen.selected_job, ())
         busy.store.edit(6, specs.parse(spec), options)
         await until(pilot, lambda: "night of ten" in shown(app, "#pane-head"))
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+async def test_a_paused_queue_is_let_go_on_by_its_key(
+    busy: tui_store.Scene, readonly: bool
+) -> None:
+    """The command is for who may not press it."""
+    busy.store.stop(QUEUE, BY_HAND)
+    async with opened(busy.paths, watch=7, readonly=readonly) as (app, pilot):
+        words = "obstui resume --queue" if readonly else "P in the queue lets it go on"
+        await until(pilot, lambda: f"by hand; {words}" in shown(app, "#pane-status"))
 
 
 async def test_a_question_does_not_stop_the_clock(busy: tui_store.Scene) -> None:
