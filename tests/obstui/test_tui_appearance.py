@@ -13,7 +13,7 @@ from rich.color import ColorSystem
 from textual.color import Color
 from textual.pilot import Pilot
 from textual.strip import Strip
-from textual.widgets import OptionList
+from textual.widgets import OptionList, Static
 from textual.widgets._footer import FooterKey
 
 from obstui.config import THEMES, BadSettings, Paths, Settings
@@ -260,6 +260,16 @@ async def test_keys_are_changed_by_id(busy: tui_store.Scene) -> None:
         assert len(app.screen_stack) == 1
         await pilot.press("f2")
         await tui_pilot.until(pilot, lambda: len(app.screen_stack) == 2)
+
+
+@pytest.mark.parametrize("width", [60, 80, 130])
+async def test_the_help_lists_the_ids_of_the_actions(busy: tui_store.Scene, width: int) -> None:
+    async with tui_pilot.opened(busy.paths, size=(width, 24)) as (app, pilot):
+        listed = {line.id for line in key_lines(app.screen)}
+        await pilot.press("question_mark")
+        await tui_pilot.until(pilot, lambda: isinstance(app.screen, KeysScreen))
+        table = app.screen.query_one("#keys Static", Static)
+        assert listed <= set(str(table.render()).split())
 
 
 async def test_a_wrong_id_is_said_in_a_sentence(busy: tui_store.Scene) -> None:
