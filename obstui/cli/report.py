@@ -226,10 +226,11 @@ def _left(found: Report, finish: Finish) -> list[str]:
     words = [f"{number} {state}" for state, number in waiting.items()]
     lines = [", ".join(([f"{running} running"] if running else []) + words) or "nothing"]
     if finish.p50 is not None and finish.p90 is not None:
-        least = "at least " if finish.unknown else ""
+        by, nearly = _moment(finish.p50, found.now), _moment(finish.p90, found.now)
         lines.append(
-            f"done {least}by {_moment(finish.p50, found.now)} (half of the time), "
-            f"{_moment(finish.p90, found.now)} (nine times of ten)"
+            f"done by {by} at the earliest"
+            if finish.unknown
+            else f"done by {by} (half of the time), {nearly} (nine times of ten)"
         )
     elif finish.jobs:
         lines.append("when it will be done is unknown: no job like these has finished here yet")

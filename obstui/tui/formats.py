@@ -109,6 +109,11 @@ def time_of_day(at: float) -> str:
     return f"{dt.datetime.fromtimestamp(at):%H:%M}"
 
 
+def clock(at: float) -> str:
+    """ "21:38:05", as in the lines of a job's log."""
+    return f"{dt.datetime.fromtimestamp(at):%H:%M:%S}"
+
+
 def whole(value: object) -> str:
     """A count with separators, a dash where there is none."""
     return f"{value:,}" if isinstance(value, int) else "–"

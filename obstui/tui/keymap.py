@@ -74,4 +74,5 @@ def wrong_ids(keys: Mapping[str, str]) -> str | None:
     if not wrong:
         return None
     names = one_line(", ".join(wrong), limit=80)
-    return f"No action is called {names}: see [keys] in {Settings.path()}; ? lists the names."
+    where = f"see [keys] in {Settings.path()}"
+    return f"No action is called {names}: {where}; ? on each screen lists its names."

@@ -25,6 +25,8 @@ _NEXT_STEP = {
     "dep_failed": "A job that it builds on failed: try that one again first.",
 }
 _FOLDER = re.compile(r"^s(\d+(?:\.\d+)?)\b")
+_WAITS_FOR = "waits for "
+_NOT_NUMBERS = re.compile(r"^jobs? | \(\w+\)")
 _FAILS_AGAIN = ("oom_gpu", "bad_input", "timeout")
 """As it is."""
 
@@ -72,6 +74,23 @@ def outcome(job: JobView) -> str:
     if job.state == "paused" and job.progress:
         return one_line(f"in {phase_words(job.progress)}", limit=80)
     return ""
+
+
+def outcome_brief(job: JobView) -> str:
+    """`outcome` where there is little room for it."""
+    words = outcome(job)
+    if job.kind == "compare" and job.state == "succeeded":
+        return words.rpartition(", ")[2]
+    if job.state == "paused" and job.progress and not job.blocked:
+        return one_line(job.progress.get("phase") or words, limit=24)
+    return words
+
+
+def waits_brief(words: str) -> str:
+    """ "waits for 7, 8" of "waits for jobs 7 (running), 8 (queued)"."""
+    if not words.startswith(_WAITS_FOR):
+        return words
+    return _WAITS_FOR + _NOT_NUMBERS.sub("", words.removeprefix(_WAITS_FOR))
 
 
 def blocked_brief(job: JobView, now: float) -> str:
@@ -184,7 +203,7 @@ def waiting_words(job: JobView, ahead: int, *, worker_alive: bool, readonly: boo
     """Why a job that waits is waiting."""
     key = "" if readonly else " (key p)"
     if job.blocked:
-        words = one_line(job.blocked, limit=300)
+        words = one_line(job.blocked if readonly else by_key(job.blocked), limit=300)
         return f"{words[:1].upper()}{words[1:]}."
     if job.state == "paused":
         return f"Paused: it goes on from its last checkpoint when resumed{key}."
@@ -193,6 +212,13 @@ def waiting_words(job: JobView, ahead: int, *, worker_alive: bool, readonly: boo
     if not worker_alive:
         return "No worker is running: it waits."
     return f"{_amount(ahead, 'job')} ahead of it." if ahead else "Next in line."
+
+
+def by_key(stop: str) -> str:
+    """What is said of a stop, with the key that lifts it in place of the command."""
+    from obstui.store.stops import BY_HAND
+
+    return stop.replace(BY_HAND, "by hand; P in the queue lets it go on")
 
 
 def has_come_to(state: str) -> str:

@@ -52,12 +52,9 @@ def _words(event: Event) -> str:
             return f"held-out prompts at {_percent(event.sparsity)}: noise error {event.noise:.2e}"
         case VariantSaved():
             return f"saved {_percent(event.sparsity)}: {event.params:,} parameters, {event.path}"
-        case MemoryMeasured():
-            forecast, peak = (
-                "unknown" if known is None else f"{known / _MIB:,.0f} MiB"
-                for known in (event.forecast, event.peak)
-            )
-            return f"device memory: forecast {forecast}, peak {peak}"
+        case MemoryMeasured(forecast, int(peak)):
+            known = "unknown" if forecast is None else f"{forecast / _MIB:,.0f} MiB"
+            return f"tensors on the GPU: forecast {known}, peak {peak / _MIB:,.0f} MiB"
         case ImageSaved():
             return (
                 f"painted {event.path} with {event.model}, seed {event.seed}, {event.seconds:.2f} s"

@@ -13,7 +13,7 @@ from rich.color import ColorSystem
 from textual.color import Color
 from textual.pilot import Pilot
 from textual.strip import Strip
-from textual.widgets import OptionList
+from textual.widgets import OptionList, Static
 from textual.widgets._footer import FooterKey
 
 from obstui.config import THEMES, BadSettings, Paths, Settings
@@ -25,6 +25,7 @@ from obstui.tui.places import PLACES
 from obstui.tui.remembered import Remembered
 from obstui.tui.screens.keys import KeysScreen, key_lines, key_name
 from obstui.tui.snapshot import settled
+from obstui.tui.widgets.key_bar import KeyBar
 from obstui.tui.widgets.layer_map import AT_WORK, GATHERING, HEIGHTS, WAITING
 from tests.obstui import tui_pilot, tui_store
 from tests.obstui.cases import first_now
@@ -232,6 +233,26 @@ async def test_density_gives_air(busy: tui_store.Scene, keys: tuple[str, ...]) -
         assert [strip.text for strip in (await drawn(pilot))[top:]] != tight
 
 
+@pytest.mark.parametrize("density", ["compact", "comfortable"])
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (100, 30)], ids=str)
+async def test_the_key_bar_cuts_no_entry(
+    busy: tui_store.Scene, size: tuple[int, int], density: str
+) -> None:
+    settings = Settings(density=density)
+    async with tui_pilot.opened(busy.paths, watch=5, size=size, settings=settings) as (app, pilot):
+        for way, keys in {**AIRY, "marks": ("escape", "space", "j", "space")}.items():
+            await go(app, pilot, keys)
+            bar = app.screen.query_one(KeyBar)
+            await tui_pilot.until(pilot, lambda bar=bar: "Quit" in _entries(bar))
+            end = bar.region.right + 1  # the space behind the last one
+            entries = bar.query(FooterKey)
+            assert all(each.region.right <= end for each in entries), (way, _entries(bar))
+
+
+def _entries(bar: KeyBar) -> list[str]:
+    return [each.description for each in bar.query(FooterKey)]
+
+
 async def test_keys_are_changed_by_id(busy: tui_store.Scene) -> None:
     settings = Settings(keys={"app.help": "f2"})
     async with tui_pilot.opened(busy.paths, settings=settings) as (app, pilot):
@@ -240,6 +261,16 @@ async def test_keys_are_changed_by_id(busy: tui_store.Scene) -> None:
         assert len(app.screen_stack) == 1
         await pilot.press("f2")
         await tui_pilot.until(pilot, lambda: len(app.screen_stack) == 2)
+
+
+@pytest.mark.parametrize("width", [60, 80, 130])
+async def test_the_help_lists_the_ids_of_the_actions(busy: tui_store.Scene, width: int) -> None:
+    async with tui_pilot.opened(busy.paths, size=(width, 24)) as (app, pilot):
+        listed = {line.id for line in key_lines(app.screen)}
+        await pilot.press("question_mark")
+        await tui_pilot.until(pilot, lambda: isinstance(app.screen, KeysScreen))
+        table = app.screen.query_one("#keys Static", Static)
+        assert listed <= set(str(table.render()).split())
 
 
 async def test_a_wrong_id_is_said_in_a_sentence(busy: tui_store.Scene) -> None:

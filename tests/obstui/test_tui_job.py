@@ -10,19 +10,21 @@ from typing import Any
 import pytest
 from PIL import Image
 from rich.style import Style
+from textual.strip import Strip
 
 from obstui.cli.jobs import latency_table
 from obstui.config import Paths
 from obstui.options import JobOptions
 from obstui.specs import parse
 from obstui.store import EventView
-from obstui.tui import theme, wording
+from obstui.tui import formats, theme, wording
 from obstui.tui.facts import Fold, Sample
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.layers import LayersScreen
 from obstui.tui.screens.picture import PictureScreen
 from obstui.tui.screens.queue import QueueScreen
 from obstui.tui.snapshot import workers_done
+from obstui.tui.tail import Tail
 from obstui.tui.widgets.job_table import JobTable
 from obstui.tui.widgets.layer_map import CURSOR, HEIGHTS, LayerMap, plan, stages
 from obstui.tui.widgets.log_tail import LogTail
@@ -57,6 +59,28 @@ async def test_enter_opens_the_job_and_escape_leaves_it(busy: tui_store.Scene) -
         await until(pilot, lambda: "87 of 210 solved" in shown(app, "#job-legend"))
         await pilot.press("escape")
         assert isinstance(app.screen, QueueScreen)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 50)])
+@pytest.mark.parametrize("job", [1, 5])
+async def test_the_first_map_drawn_is_the_whole_map(
+    busy: tui_store.Scene, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], job: int
+) -> None:
+    heads: list[str] = []
+    draw = LayerMap.render_line
+
+    def drawn(layers: LayerMap, y: int) -> Strip:
+        strip = draw(layers, y)
+        if y == 0 and layers.id == "job-map":
+            heads.append(strip.text)
+        return strip
+
+    monkeypatch.setattr(LayerMap, "render_line", drawn)
+    async with opened(busy.paths, watch=job, size=size) as (app, pilot):
+        await pilot.press("enter")
+        await until(pilot, lambda: heads and "solved" in shown(app, "#job-legend"))
+        await pilot.pause(0.2)
+    assert len({len(head.rstrip()) for head in heads}) == 1, heads
 
 
 async def test_the_map_grows_as_targets_are_solved(busy: tui_store.Scene) -> None:
@@ -309,7 +333,10 @@ def sample(scene: tui_store.Scene, claim: tui_store.Claim, gib: int, **more: obj
 
 
 async def test_a_finished_job_is_replayed_and_left_at_its_end(paths: Paths) -> None:
-    scene, _ = night(paths.home)
+    scene, claim = night(paths.home)
+    began = tui_store.NOW - 7200 + 25
+    minutes = [f"{formats.clock(began + 60 * n)} minute {n}\nand more of it\n" for n in range(35)]
+    scene.log(claim, "".join(minutes))
     async with opened(paths, watch=1, size=(120, 40)) as (app, pilot):
         await pilot.press("enter")
         await until(pilot, lambda: "210 of 210 solved" in shown(app, "#job-legend"))
@@ -322,7 +349,12 @@ async def test_a_finished_job_is_replayed_and_left_at_its_end(paths: Paths) -> N
         assert "○ 105 calibrating" in shown(app, "#job-legend")
         assert "calibrate 0 of 50" in shown(app, "#job-status")
         assert "(+17 min)" in shown(app, "#job-status")
-        assert not tail.lines, "the log's end tells of what is still to come"
+        moment = formats.clock(began + 17 * 60)
+        assert tail.lines[-2:] == (f"{moment} minute 17", "and more of it")
+        assert app.screen.query_one(LogView).lines == tail.lines
+        await pilot.press("L")
+        await until(pilot, lambda: f"as it stood at {moment}" in shown(app, "#log-foot"))
+        await pilot.press("O")
         await pilot.press("]", "]")
         await until(pilot, lambda: "calibrate 5 of 50" in shown(app, "#job-status"))
         assert "7.0 of 24.0 GiB" in shown(app, "#job-memory")
@@ -333,10 +365,37 @@ async def test_a_finished_job_is_replayed_and_left_at_its_end(paths: Paths) -> N
         await pilot.press("escape")
         await until(pilot, lambda: "succeeded" in shown(app, "#job-status"))
         assert isinstance(app.screen, JobScreen)
-        assert tail.lines
+        assert len(tail.lines) == 70
+        await pilot.press("L")
+        await until(pilot, lambda: "following" in shown(app, "#log-foot"))
         await pilot.press("escape")
         assert isinstance(app.screen, QueueScreen)
     scene.close()
+
+
+def test_a_log_is_cut_at_a_moment_of_a_night_before() -> None:
+    """Its lines tell no day, and it goes on after what is known of the job."""
+    began = tui_store.NOW - 40 * 3600
+    lines = tuple(f"{formats.clock(began + 3600 * hour)} hour {hour}" for hour in range(40))
+    log = Tail("log", lines, tuple(range(40)))
+    for hour in (0, 7, 33, 39):
+        cut = log.up_to(began + 3600 * hour + 0.5, ended=began + 3600 * 36)
+        assert len(cut.lines) == len(cut.starts) == hour + 1
+    assert not log.up_to(began - 1, ended=began + 3600 * 36).lines
+    assert Tail(lines=("no time",)).up_to(began, began + 9).lines == ("no time",)
+
+
+def test_the_errors_of_a_variant_are_told_apart() -> None:
+    made = {"id": "1@30", "sparsity": 0.3, "mean_error": 0.0201, "held_out_error": 0.0249,
+            "noise_error": 3.4e-4, "params": 7_000_000, "dense_params": 8_200_000,
+            "size_bytes": 1 << 20}  # fmt: skip
+    heads, row = result_text("prune", {"variants": [made]}, 78).plain.split("\n")
+    assert "mean error  held-out error  noise error  params  vs dense" in heads
+    assert row.split()[3:6] == ["0.0201", "0.0249", "3.4e-04"]
+    unchecked = made | {"held_out_error": None, "noise_error": None}
+    words = result_text("prune", {"variants": [unchecked]}, 78).plain
+    assert "held-out" not in words
+    assert "noise" not in words
 
 
 def test_all_variants_are_saved_where_a_story_ends() -> None:

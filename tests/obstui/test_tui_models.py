@@ -86,7 +86,7 @@ async def test_variants_stand_under_their_base(scene: tui_store.Scene) -> None:
         await press(app, pilot, "j")
         assert str(scene.paths.home / "made") in app.screen.query_one("#models-where", Still).text
         facts = app.screen.query_one("#models-facts", Still).text
-        assert facts == "used by job 2  mean error 0.0500  held-out 0.0600"
+        assert facts == "used by job 2  mean error 0.0500  held-out error 0.0600"
         await press(app, pilot, "o")
         assert app.screen_stack[-1] is not app.screen_stack[1], "its job is open"
 

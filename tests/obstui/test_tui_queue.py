@@ -14,13 +14,16 @@ from textual.widgets._footer import FooterKey
 from obstui import again, specs
 from obstui.config import Paths
 from obstui.store import Reader
+from obstui.store.stops import BY_HAND, QUEUE
 from obstui.tui import holds, wording
+from obstui.tui.follow import Snapshot
 from obstui.tui.messages import StoreRead
 from obstui.tui.screens.choice import Choice
 from obstui.tui.screens.confirm import Confirm
 from obstui.tui.screens.queue import QueueScreen
+from obstui.tui.widgets.job_columns import USUAL, cells_of, columns_for, row_of
 from obstui.tui.widgets.job_detail import JobDetail
-from obstui.tui.widgets.job_table import JobTable, columns_for
+from obstui.tui.widgets.job_table import JobTable
 from obstui.tui.widgets.still import Still
 from obstui.tui.writer import Declined
 from tests.obstui import tui_store
@@ -207,6 +210,30 @@ def test_columns_fill_the_table_exactly(width: int) -> None:
     assert sum(column + 2 for _, column in columns_for(width)) == width
 
 
+@pytest.mark.parametrize(
+    ("width", "waits", "paused", "compared"),
+    [
+        (160, "waits for job 5 (running)", "in solve 87 of 210 targets", "4 models, SSIM ≥ 0.840"),
+        (80, "waits for 5", "solve", "4 models, SSIM ≥ 0.840"),
+        (60, "waits for 5", "solve", "SSIM ≥ 0.840"),
+    ],
+)
+def test_what_a_job_waits_for_or_came_to_fits_its_column(
+    busy: tui_store.Scene, width: int, waits: str, paused: str, compared: str
+) -> None:
+    with Reader.open(busy.paths) as reader:
+        jobs = {job.id: job for job in reader.jobs()}
+    jobs[5] = dataclasses.replace(jobs[5], state="paused", blocked=None)
+    columns = columns_for(width, USUAL)
+    place = [column.key for column, _ in columns].index("progress")
+
+    def progress(job: int) -> str:
+        row = row_of(jobs[job], Snapshot(), tui_store.NOW, marked=False, theme="dark")
+        return cells_of(row, columns, tui_store.NOW)[place].plain
+
+    assert [progress(job) for job in (6, 5, 2)] == [waits, paused, compared]
+
+
 async def test_every_action_is_in_the_palette_and_in_the_help(busy: tui_store.Scene) -> None:
     from obstui.tui.screens.keys import key_lines
 
@@ -239,6 +266,17 @@ async def test_a_changed_job_is_called_by_its_new_name(busy: tui_store.Scene) ->
         options = again.options_of(app.screen.selected_job, ())
         busy.store.edit(6, specs.parse(spec), options)
         await until(pilot, lambda: "night of ten" in shown(app, "#pane-head"))
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+async def test_a_paused_queue_is_let_go_on_by_its_key(
+    busy: tui_store.Scene, readonly: bool
+) -> None:
+    """The command is for who may not press it."""
+    busy.store.stop(QUEUE, BY_HAND)
+    async with opened(busy.paths, watch=7, readonly=readonly) as (app, pilot):
+        words = "obstui resume --queue" if readonly else "P in the queue lets it go on"
+        await until(pilot, lambda: f"by hand; {words}" in shown(app, "#pane-status"))
 
 
 async def test_a_question_does_not_stop_the_clock(busy: tui_store.Scene) -> None:

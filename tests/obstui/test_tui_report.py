@@ -15,6 +15,7 @@ from obstui.config import Paths
 from obstui.finish import Finish
 from obstui.report import SEEN
 from obstui.store import Reader
+from obstui.store.stops import BY_HAND
 from obstui.tui.formats import when
 from obstui.tui.screens.job import JobScreen
 from obstui.tui.screens.new_job import NewJobScreen
@@ -225,18 +226,22 @@ def test_the_report_goes_on_while_it_is_open(busy: tui_store.Scene) -> None:
     assert later.device_seconds["cpu"] == first.device_seconds["cpu"] + 15.0
 
 
+@pytest.mark.parametrize(
+    ("unknown", "rest"), [(0, ", nine times of ten by "), (1, " at the earliest")]
+)
 async def test_the_report_and_the_top_tell_the_same_end(
-    busy: tui_store.Scene, monkeypatch: pytest.MonkeyPatch
+    busy: tui_store.Scene, monkeypatch: pytest.MonkeyPatch, unknown: int, rest: str
 ) -> None:
-    told = Finish(3, p50=tui_store.NOW + 3600, p90=tui_store.NOW + 7200)
+    told = Finish(3, unknown, p50=tui_store.NOW + 3600, p90=tui_store.NOW + 7200)
     monkeypatch.setattr("obstui.report.finish_of", lambda reader, now: told)
     async with opened(busy.paths) as (app, pilot):
         await pilot.press("6")
         await until(pilot, lambda: "done" in text(app, "#lines"))
         end = when(tui_store.NOW + 3600, tui_store.NOW)
-        assert f"; done by {end}, " in text(app, "#lines")
+        assert f"; done by {end}{rest}" in text(app, "#lines")
         assert f"done ~{end}" in app.screen.query_one(StatusLine).text
-        busy.store.stop("*", "by hand")
-        await until(pilot, lambda: "the queue: by hand" in text(app, "#lines"))
+        busy.store.stop("*", BY_HAND)
+        await until(pilot, lambda: "the queue: by hand; P in the queue" in text(app, "#lines"))
+        assert "obstui resume" not in text(app, "#lines")
         assert "done" not in text(app, "#lines")
         assert "done ~" not in app.screen.query_one(StatusLine).text

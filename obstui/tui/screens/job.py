@@ -316,9 +316,11 @@ class JobScreen(JobActs[None]):
 
     def _show_log(self, snapshot: Snapshot, job: JobView) -> None:
         if snapshot.focus == job.id:
-            # What a job prints has no times: beside a replay its end would tell what is to come.
-            self.query_one("#job-tail", LogTail).show(() if self._replay else snapshot.log.lines)
-            self.query_one("#log", LogView).show(snapshot.log)
+            log = snapshot.log
+            if self._replay is not None:
+                log = log.up_to(self._replay.at, self._replay.ended)
+            self.query_one("#job-tail", LogTail).show(log.lines)
+            self.query_one("#log", LogView).show(log)
 
     def _show_tabs(self) -> None:
         """The tabs, and which attempt is shown where there were several."""
@@ -344,7 +346,7 @@ class JobScreen(JobActs[None]):
         self._still("pointed").show(
             target_words(target, layers.level, width, live=layers.live) if target else ""
         )
-        self._still("legend").show(layers.legend() if layers.targets else "")
+        self._still("legend").show(layers.legend(width) if layers.targets else "")
 
     # -- acting ------------------------------------------------------------------------------
 

@@ -121,8 +121,8 @@ class KeysScreen(ModalScreen[None]):
 
 
 def _row(line: KeyLine, width: int, name: int, ids: int, room: int) -> Text:
-    """Keys, name and what it does, in a column of its own. What does nothing now is dim from end
-    to end, and says so."""
+    """Keys, name and what it does, in a column of its own; its id behind that where `ids` leaves
+    no column for it. What does nothing now is dim from end to end, and says so."""
 
     def look(name: str) -> str:
         return style(name if line.enabled else "faint")
@@ -134,6 +134,7 @@ def _row(line: KeyLine, width: int, name: int, ids: int, room: int) -> Text:
     if ids:
         row.append(f"{line.id:<{ids}}  ", look("faint"))
     tip = line.tip if line.enabled else f"{line.tip} (not now)"
+    tip = tip if ids else f"{tip} · {line.id}"
     indent = row.cell_len
-    wrapped = textwrap.wrap(tip, max(20, room - indent)) or [""]
+    wrapped = textwrap.wrap(tip, max(20, room - indent), break_on_hyphens=False) or [""]
     return row.append(f"\n{' ' * indent}".join(wrapped), look("muted"))

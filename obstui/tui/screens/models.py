@@ -419,5 +419,5 @@ def _used(jobs: tuple[int, ...]) -> str:
 
 
 def _errors(variant: Variant) -> str:
-    figures = (("mean error", variant.mean_error), ("held-out", variant.held_out_error))
+    figures = (("mean error", variant.mean_error), ("held-out error", variant.held_out_error))
     return "".join(f"  {name} {value:.4f}" for name, value in figures if value is not None)

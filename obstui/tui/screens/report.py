@@ -140,14 +140,14 @@ class ReportScreen(JobActs[None]):
     @on(Rows.Chosen)
     def _describe(self) -> None:
         """What the table has no room for, and the figures of the whole."""
-        found, job = self._report, self.selected_job
+        found, job, app = self._report, self.selected_job, self.dashboard
         if found is None:
             return
         said = [] if job is None else [_line(f"Job {job.id}", wording.outcome(job) or job.state)]
         width = self.query_one("#rest").scrollable_content_region.width
         told = (
-            _hung(line, self.app.console, width)
-            for line in (*said, *lines(found, self.dashboard.snapshot.finish))
+            _hung(line, app.console, width)
+            for line in (*said, *lines(found, app.snapshot.finish, readonly=app.readonly))
         )
         self.query_one("#lines", Still).show(Text("\n").join(told))
         self.refresh_bindings()
@@ -233,7 +233,7 @@ def heading(found: Report, first: bool) -> Text:
     return words
 
 
-def lines(found: Report, finish: Finish | None) -> Iterator[Text]:
+def lines(found: Report, finish: Finish | None, *, readonly: bool) -> Iterator[Text]:
     """The best sizes, the cost, what is left and when that will be done, where anybody can tell."""
     for best in found.best:
         fewer = 1 - best.params / best.dense_params if best.dense_params else 0.0
@@ -255,7 +255,7 @@ def lines(found: Report, finish: Finish | None) -> Iterator[Text]:
     )
     yield _line("Left", _left(found, finish))
     for stop in found.stops:
-        yield _line("Stopped", one_line(stop), "warn")
+        yield _line("Stopped", one_line(stop if readonly else wording.by_key(stop)), "warn")
 
 
 def _left(found: Report, finish: Finish | None) -> str:
@@ -266,9 +266,10 @@ def _left(found: Report, finish: Finish | None) -> str:
     if finish is None or not finish.jobs:
         return words
     if finish.p50 is not None and finish.p90 is not None:
-        least = "at least " if finish.unknown else ""
-        return (f"{words}; done {least}by {_clock(finish.p50, found.now)}, "
-                f"nine times of ten by {_clock(finish.p90, found.now)}")  # fmt: skip
+        words += f"; done by {_clock(finish.p50, found.now)}"
+        if finish.unknown:
+            return f"{words} at the earliest"
+        return f"{words}, nine times of ten by {_clock(finish.p90, found.now)}"
     return f"{words}; when it ends is unknown"
 
 

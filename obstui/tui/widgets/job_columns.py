@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from obstui import estimate
@@ -77,7 +78,7 @@ def columns_for(
         if free() < (room if column.key != "time" else 20):
             shown.remove(column)
     left = free()
-    progress = max(8, min(34, left * 38 // 100)) if any(c.key == "progress" for c in shown) else 0
+    progress = max(8, min(40, (left + 1) // 2)) if any(c.key == "progress" for c in shown) else 0
     flexible = {"name": max(6, left - progress), "progress": progress}
     return [(column, fixed[column.key] or flexible[column.key]) for column in shown]
 
@@ -132,6 +133,10 @@ def _fit(cell: Text, width: int, column: Column) -> Text:
     return cell
 
 
+def _fitting(width: int, words: str, brief: str) -> str:
+    return words if cell_len(words) <= width else brief
+
+
 def _id(row: Row, width: int, now: float) -> Text:
     if row.marked:
         return Text(f"{MARK}{row.job.id}", style("warn"))
@@ -156,10 +161,12 @@ def _state(row: Row, width: int, now: float) -> Text:
 def _progress(row: Row, width: int, now: float) -> Text:
     job = row.job
     if job.state == "queued":
-        return Text(row.blocked, style("muted"))
+        waits = _fitting(width, row.blocked, wording.waits_brief(row.blocked))
+        return Text(waits, style("muted"))
     if not job.live:
         bad = job.state in ("failed", "quarantined")
-        return Text(wording.outcome(job), style("bad" if bad else "muted"))
+        words = _fitting(width, wording.outcome(job), wording.outcome_brief(job))
+        return Text(words, style("bad" if bad else "muted"))
     progress = job.progress or {}
     fraction = estimate.fraction_done(progress)
     name = one_line(progress.get("phase") or "starting", limit=12)

@@ -81,7 +81,7 @@ class JobDetail(Vertical):
         self._still("result").show(result_text(job.kind, job.result, width))
         self.set_class(job.result is not None, "-finished")
         self.set_class(job.state in ("failed", "quarantined", "skipped"), "-broken")
-        self._show_layers(job, facts)
+        self._show_layers(job, facts, width)
         await self._show_pictures(job, facts)
         self.query_one("#pane-log", LogTail).show(snapshot.log.lines if facts else ())
 
@@ -98,11 +98,11 @@ class JobDetail(Vertical):
         self.query_one("#pane-log", LogTail).show(())
         await self.query_one("#pane-pictures", PictureRow).show(())
 
-    def _show_layers(self, job: JobView, facts: JobFacts | None) -> None:
+    def _show_layers(self, job: JobView, facts: JobFacts | None, width: int) -> None:
         layers = self.query_one("#pane-map", LayerMap)
         detail = str((job.progress or {}).get("detail") or "") if job.live else ""
         layers.show(facts, detail, live=job.live)
-        self._still("legend").show(layers.legend() if layers.targets else "")
+        self._still("legend").show(layers.legend(width) if layers.targets else "")
 
     async def _show_pictures(self, job: JobView, facts: JobFacts | None) -> None:
         row = self.query_one("#pane-pictures", PictureRow)

@@ -43,7 +43,8 @@ class KeyBar(Footer):
         """What comes first here, then, as far as there is room, what else the screen can do; the
         keys that do the same everywhere stand at the end."""
         first = self._bindings_that(show=True)
-        room = self.app.size.width + 1
+        # Its own width comes only with the layout, and what is cut off is never shown.
+        room = self.app.size.width - self.screen.gutter.width + 1
         room -= sum(self._width(each) for each in first.values() if each.binding.id in ALWAYS)
         here: list[ActiveBinding] = []
         everywhere: list[ActiveBinding] = []

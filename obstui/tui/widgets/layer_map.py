@@ -131,7 +131,6 @@ class LayerMap(Widget, can_focus=True):
         self.live = True
         self._cursor = (0, 0)  # column among the blocks, row among the kinds
         self._blocks: tuple[int, ...] = ()
-        self._plan = Plan()
         self._worst = 0.0
 
     def show(self, facts: JobFacts | None, at_work: str = "", *, live: bool = True) -> None:
@@ -140,7 +139,7 @@ class LayerMap(Widget, can_focus=True):
         targets = facts.targets if facts else ()
         if (targets, at_work, live) == (self.targets, self._at_work, self.live):
             return
-        known, before = (len(self.targets), self._plan), dict(self._at)
+        known, before = (stages(self.targets), self._kinds), dict(self._at)
         scale, worked_on = (self.level, self._worst), {self._at_work, at_work}
         self.targets, self._at_work, self.live = targets, at_work, live
         self._levels = facts.levels if facts else ()
@@ -150,9 +149,8 @@ class LayerMap(Widget, can_focus=True):
         self._at = {(target.kind, target.block): target for target in targets}
         self._blocks = tuple(sorted({target.block for target in targets}))
         self._rescale()
-        self._plan = plan(targets, self.size.width)
         self.set_class(not targets, "-empty")
-        if known != (len(targets), self._plan):
+        if known != (stages(targets), self._kinds):
             self.refresh(layout=True)
         elif scale != (self.level, self._worst):
             self.refresh()
@@ -161,6 +159,11 @@ class LayerMap(Widget, can_focus=True):
             # Whole rows would be most of what a running job sends.
             self.refresh(*(self._region(*at) for at in changed))
         self.post_message(self.Pointed())
+
+    @property
+    def _plan(self) -> Plan:
+        """Of the width that is there: the first lines are drawn before anybody tells of it."""
+        return plan(self.targets, self.size.width)
 
     def _rescale(self) -> None:
         found = [t.error[self.level] for t in self.targets if t.error and self.level in t.error]
@@ -204,25 +207,27 @@ class LayerMap(Widget, can_focus=True):
     def _region(self, kind: str, block: int) -> Region:
         """Where a cell is drawn."""
         rows, row = 1 + len(self._kinds), 1 + self._kinds.index(kind)
-        for band, drawn in enumerate(self._plan.bands):
-            left = self._plan.label
+        places = self._plan
+        for band, drawn in enumerate(places.bands):
+            left = places.label
             for _, start, end in drawn.groups:
                 if start <= block < end:
-                    x = left + (block - start) * self._plan.cell
-                    return Region(x, band * rows + row, self._plan.cell, 1)
-                left += (end - start) * self._plan.cell + 1
+                    x = left + (block - start) * places.cell
+                    return Region(x, band * rows + row, places.cell, 1)
+                left += (end - start) * places.cell + 1
         return Region()
 
     def _cell_at(self, x: int, y: int) -> tuple[int, int] | None:
         """The column among the blocks and the row among the kinds that are drawn there."""
         band, row = divmod(y, 1 + len(self._kinds))
-        if not row or band >= len(self._plan.bands):
+        places = self._plan
+        if not row or band >= len(places.bands):
             return None
-        left = self._plan.label
-        for _, start, end in self._plan.bands[band].groups:
-            room = (end - start) * self._plan.cell
+        left = places.label
+        for _, start, end in places.bands[band].groups:
+            room = (end - start) * places.cell
             if left <= x < left + room:
-                return self._blocks.index(start + (x - left) // self._plan.cell), row - 1
+                return self._blocks.index(start + (x - left) // places.cell), row - 1
             left += room + 1
         return None
 
@@ -240,16 +245,10 @@ class LayerMap(Widget, can_focus=True):
     def on_blur(self) -> None:
         self.refresh()
 
-    def on_resize(self, event: events.Resize) -> None:
-        wanted = plan(self.targets, event.size.width)
-        if wanted != self._plan:
-            self._plan = wanted
-            self.refresh(layout=True)
-
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return len(plan(self.targets, width).bands) * (1 + len(self._kinds))
 
-    def legend(self) -> Text:
+    def legend(self, width: int) -> Text:
         """How to read the heights: at which sparsity, and what the tallest stands for."""
         level = self.level
         solved = sum(
@@ -261,13 +260,13 @@ class LayerMap(Widget, can_focus=True):
         line = Text(f"{solved} of {len(self.targets)} solved", style("text"), no_wrap=True)
         if gathering:
             words = " calibrating" if self.live else " calibrated in part"
-            words = "" if errors and self.size.width < 70 else words
+            words = "" if errors and width < 70 else words
             line.append(f"  {GATHERING} {gathering}{words}", style("accent"))
         if not errors:
             signs = {AT_WORK: "being solved", WAITING: "waiting", SOLVED: "solved"}
             for sign, words in signs.items():
                 entry = f"  {sign} {words}"
-                if line.cell_len + cell_len(entry) <= self.size.width:
+                if line.cell_len + cell_len(entry) <= width:
                     line.append(entry, style("muted"))
             return line
         line.append("  error at ", style("muted"))
@@ -281,39 +280,42 @@ class LayerMap(Widget, can_focus=True):
     def render_line(self, y: int) -> Strip:
         rows = 1 + len(self._kinds)
         band, row = divmod(y, rows)
-        if not self._kinds or band >= len(self._plan.bands):
+        places = self._plan
+        if not self._kinds or band >= len(places.bands):
             return Strip.blank(self.size.width, self.rich_style)
-        groups = self._plan.bands[band].groups
-        segments = self._header(groups) if row == 0 else self._cells(groups, self._kinds[row - 1])
+        if row == 0:
+            segments = self._header(places, places.bands[band])
+        else:
+            segments = self._cells(places, places.bands[band], self._kinds[row - 1])
         ground = self.rich_style
         strip = Strip([Segment(s.text, ground + s.style if s.style else ground) for s in segments])
         strip = strip.simplify()  # each segment costs its colours anew on the wire
         return strip.adjust_cell_length(self.size.width, ground)
 
-    def _header(self, groups: tuple[tuple[str, int, int], ...]) -> list[Segment]:
+    def _header(self, places: Plan, band: Band) -> list[Segment]:
         """The stages' names, and a mark above the cursor, which a full cell would hide."""
         look, here = Style.parse(style("muted")), self.pointed if self.has_focus else None
-        segments = [Segment(" " * self._plan.label)]
-        for stage, start, end in groups:
-            room = (end - start) * self._plan.cell
+        segments = [Segment(" " * places.label)]
+        for stage, start, end in band.groups:
+            room = (end - start) * places.cell
             if here is not None and start <= here.block < end:
-                before, after = _beside(stage, (here.block - start) * self._plan.cell, room)
+                before, after = _beside(stage, (here.block - start) * places.cell, room)
                 mark = Segment(CURSOR, Style.parse(style("accent")))
                 segments += [Segment(before, look), mark, Segment(f"{after} ", look)]
             else:
                 segments.append(Segment(f"{_named(stage, room)} ", look))
         return segments
 
-    def _cells(self, groups: tuple[tuple[str, int, int], ...], kind: str) -> list[Segment]:
-        label = kind if self._plan.label > len(kind) else kind[:1] + kind[-1:]
+    def _cells(self, places: Plan, band: Band, kind: str) -> list[Segment]:
+        label = kind if places.label > len(kind) else kind[:1] + kind[-1:]
         here = self.has_focus and kind == self._kinds[self._cursor[1]]
         look = Style.parse(style("accent" if here else "muted"))
-        segments = [Segment(f"{label:<{self._plan.label}}", look)]
-        for _, start, end in groups:
+        segments = [Segment(f"{label:<{places.label}}", look)]
+        for _, start, end in band.groups:
             for block in range(start, end):
                 glyph, look = self._cell(kind, block)
-                wide = glyph * max(1, self._plan.cell - 1)
-                gap = " " * (self._plan.cell - len(wide))
+                wide = glyph * max(1, places.cell - 1)
+                gap = " " * (places.cell - len(wide))
                 # A gap of its own look would cost its colours, and those of the next cell, anew.
                 segments += (
                     [Segment(wide, look), Segment(gap)]

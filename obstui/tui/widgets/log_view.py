@@ -20,6 +20,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widgets import Input
 
+from obstui.tui import formats
 from obstui.tui.clipboard import copy
 from obstui.tui.tail import Tail
 from obstui.tui.theme import style
@@ -68,7 +69,7 @@ class LogLines(ScrollView, can_focus=True):
         if tail is self._newest or tail == self._newest:
             return
         self._newest = tail
-        if self.follow or tail.path != self._tail.path:
+        if self.follow or (tail.path, tail.moment) != (self._tail.path, self._tail.moment):
             self._take()
         self.post_message(self.Moved())
 
@@ -236,6 +237,14 @@ class LogLines(ScrollView, can_focus=True):
         return Strip(segments).crop_extend(left, left + width, ground)
 
 
+def _why_empty(tail: Tail) -> str:
+    if tail.moment is None:
+        return "The log is empty: nothing was written to it."
+    if tail.whole:
+        return f"Nothing had been written to the log at {formats.clock(tail.moment)}."
+    return f"What the log held at {formats.clock(tail.moment)} is too far up in {tail.path}."
+
+
 class LogView(Vertical):
     """The lines, a line that says where they are, and the search beneath."""
 
@@ -286,13 +295,16 @@ class LogView(Vertical):
         body = self.body
         line = Text(no_wrap=True)
         if not body.lines:
-            line.append("The log is empty: nothing was written to it.", style("muted"))
+            line.append(_why_empty(body.tail), style("muted"))
             self.query_one("#log-foot", Still).show(line)
             return
         if waiting := body.waiting:
             words = f" {waiting} new line{'s' if waiting > 1 else ''} "
             line.append(words, f"{style('accent')} reverse").append("  ")
-        line.append("following" if body.follow else "stopped", style("text"))
+        if (moment := body.tail.moment) is not None:
+            line.append(f"as it stood at {formats.clock(moment)}", style("text"))
+        else:
+            line.append("following" if body.follow else "stopped", style("text"))
         line.append(f"  {len(body.lines):,} lines", style("muted"))
         if not body.tail.whole:
             line.append(f", the last of {body.tail.path}", style("muted"))

@@ -42,27 +42,36 @@ def _cells(row: Sequence[Cell], widths: Sequence[int]) -> list[tuple[str, str]]:
     return cells
 
 
+_CHECKS = (
+    ("held_out_error", "held-out error", ".4f"),
+    ("noise_error", "noise error", ".1e"),
+)
+"""What is measured on held-out prompts, and how it is called and written."""
+
+
 def variants_text(result: Mapping[str, Any], width: int) -> Text:
-    """One line for each variant that a prune made; errors are relative, "held out" those on prompts
-    that were not calibrated on."""
+    """One line for each variant that a prune made; all errors are relative: those of the layers on
+    the prompts of the calibration and on held-out ones, and of the UNet's prediction on these."""
     variants = result.get("variants") or ()
-    heads = ["variant", "sparsity", "mean error", "held out", "params", "vs dense", "on disk"]
+    checks = [
+        (key, head, form)
+        for key, head, form in _CHECKS
+        if any(v.get(key) is not None for v in variants)
+    ]
+    heads = ["variant", "sparsity", "mean error", *(head for _, head, _ in checks),
+             "params", "vs dense", "on disk"]  # fmt: skip
     rows = [
         [
             (one_line(v["id"], limit=24), "strong"),
             (f"{float(v['sparsity']) * 100:g} %", "text"),
             (formats.number(v.get("mean_error"), ".4f"), "text"),
-            (formats.number(v.get("held_out_error"), ".4f"), "text"),
+            *((formats.number(v.get(key), form), "text") for key, _, form in checks),
             (formats.params(int(v["params"])), "text"),
             (formats.change(v["params"], v.get("dense_params") or 0), "good"),
             (formats.size(v["size_bytes"]) if v.get("size_bytes") else "–", "text"),
         ]
         for v in variants
     ]
-    if not any(v.get("held_out_error") is not None for v in variants):
-        del heads[3]
-        for row in rows:
-            del row[3]
     return aligned(heads, rows, width)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-
 from rich.text import Text
 
 from obstui.text import one_line
@@ -21,9 +19,8 @@ SHORT = 600.0
 @in_its_place
 def replay_lines(replay: Replay, then: JobFacts, width: int, *, playing: bool) -> Text:
     """Two lines: "▶ at 02:14:05 (+1 h 12 min)  solve 87 of 210", and the time line."""
-    moment = f"{dt.datetime.fromtimestamp(replay.at):%H:%M:%S}"
     line = Text("▶ " if playing else "‖ ", style("accent"), no_wrap=True)
-    line.append(f"at {moment}", style("strong"))
+    line.append(f"at {formats.clock(replay.at)}", style("strong"))
     into, all_of_it = replay.at - replay.began, replay.ended - replay.began
     into_it = f"{into:.1f} s" if all_of_it < SHORT else formats.duration(into)
     line.append(f" (+{into_it})", style("text"))

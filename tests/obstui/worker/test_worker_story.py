@@ -31,7 +31,7 @@ TOLD: list[tuple[Event, str]] = [
     (events.HeldOutMeasured(0.3, 3.4e-4, {}), "held-out prompts at 30 %: noise error 3.40e-04"),
     (events.VariantSaved(0.3, "obs", "/x/s30", 7016466, 8249090, 1, "", None),
      "saved 30 %: 7,016,466 parameters, /x/s30"),
-    (events.MemoryMeasured(10 << 20, None), "device memory: forecast 10 MiB, peak unknown"),
+    (events.MemoryMeasured(10 << 20, 9 << 20), "tensors on the GPU: forecast 10 MiB, peak 9 MiB"),
     (events.ImageSaved("/x/0.png", "/x/t.png", "1@30", "a fox", 7, 1.2),
      "painted /x/0.png with 1@30, seed 7, 1.20 s"),
     (events.ModelMeasured("1@30", 0.3, "obs", 7, 7, 1.5, 40.2, 0.992, 0.0024, None),
@@ -55,6 +55,8 @@ def test_every_fact_has_a_line_and_progress_has_none() -> None:
     facts = {kind.__name__ for kind in Event.__subclasses__() if kind.durable}
     assert facts == {type(event).__name__ for event, _ in TOLD}
     assert story.line(events.Progress(1, 2), 0.0) == ""
+    on_a_cpu = events.MemoryMeasured(10 << 20, None)
+    assert story.line(on_a_cpu, 0.0) == ""
 
 
 def test_what_is_told_again_after_a_restart_is_no_news() -> None:
