@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -107,7 +108,11 @@ def _prompts(value: Any) -> Any:
         no_switch(prompt)
     if any(not isinstance(p, str) or not p.strip() for p in prompts):
         raise ValueError("a prompt is empty")
-    return tuple(plain(p).strip() for p in prompts)
+    return tuple(map(_safe, prompts))
+
+
+def _safe(prompt: str) -> str:
+    return plain(prompt).strip()
 
 
 Whole = Annotated[int, BeforeValidator(no_switch)]
@@ -128,6 +133,7 @@ def _seeds(value: Any) -> Any:
 
 Sparsities = Annotated[tuple[float, ...], BeforeValidator(_sparsities)]
 Prompts = Annotated[tuple[str, ...], BeforeValidator(_prompts), Field(max_length=MAX_PROMPTS)]
+Negative = Annotated[str, Field(max_length=10_000), AfterValidator(_safe)]
 Packages = Annotated[
     Whole, BeforeValidator(lambda value: 1 if value == "auto" else value), Field(ge=1, le=64)
 ]
@@ -227,7 +233,7 @@ class GenerateSpec(PipelineSpec):
     kind: Literal["generate"] = "generate"
     variant: str | None = None
     prompts: Annotated[Prompts, Field(min_length=1)]
-    negative: Annotated[str, Field(max_length=10_000)] = ""
+    negative: Negative = ""
     count: Annotated[Whole, Field(ge=1, le=1000, description="pictures per prompt")] = 1
     seeds: Annotated[Seeds, Field(description="these seeds instead of seed, seed + 1, ...")] = ()
     scheduler: Annotated[Scheduler | None, Field(description="None: the model's own")] = None
@@ -250,7 +256,7 @@ class CompareSpec(PipelineSpec):
     variants: Variants
     prompts: Prompts = ()
     num_prompts: Annotated[Whole, Field(ge=1, le=MAX_PROMPTS)] = DEFAULT_PROMPTS["compare"]
-    negative: Annotated[str, Field(max_length=10_000)] = ""
+    negative: Negative = ""
     count: Annotated[Whole, Field(ge=1, le=1000, description="seeds per prompt")] = 1
 
     @property

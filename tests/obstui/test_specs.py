@@ -72,6 +72,12 @@ def test_text_from_people_is_made_safe_on_the_way_in() -> None:
     assert spec.model_dump()["prompts"] == ("a cat",)
 
 
+@pytest.mark.parametrize("own", [{"kind": "generate"}, {"kind": "compare", "variants": ["1@30"]}])
+def test_a_negative_prompt_is_made_as_safe_as_a_prompt(own: dict[str, object]) -> None:
+    spec = parse({**own, "prompts": ["a cat"], "negative": " bl\x1b[31mur\u202ery\nhands "})
+    assert spec.model_dump()["negative"] == "blurry\nhands"
+
+
 def test_a_spec_survives_json() -> None:
     spec = parse({"kind": "compare", "variants": ["12@30", "3@12.5"], "prompts": ["x"]})
     assert parse(json.loads(spec.model_dump_json())) == spec
