@@ -41,7 +41,7 @@ def models() -> None:
 @click.pass_obj
 def ls(paths: Paths, as_json: bool) -> None:
     """List models and variants: origin, size, use."""
-    if paths.has_store:
+    if paths.expects_store:
         with Reader.open(paths) as reader:
             found = known.catalogue(reader, paths)
     else:
@@ -267,7 +267,7 @@ def _folder(paths: Paths, variant: str) -> Path:
     """Where a variant is. A folder of one's own needs no store."""
     if parse_variant_id(variant) is None:
         return Path(check_variant(variant))
-    if not paths.has_store:
+    if not paths.expects_store:
         raise NotFound(f"There is no variant {variant}: no job was queued yet.")
     with Reader.open(paths) as reader:
         return check_there(variant, known.find_variant(reader, variant))

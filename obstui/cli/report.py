@@ -76,7 +76,7 @@ def report(
         back = None if since is None else seconds(since)
     except ValueError as err:
         raise click.UsageError(f"--since {one_line(since, limit=40)}: {err}.") from None
-    if not paths.has_store:
+    if not paths.expects_store:
         if as_json:
             begin = now - (FIRST_LOOK if back is None else back)
             emit(_as_dict(Report(begin, now), Finish(0)))

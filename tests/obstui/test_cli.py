@@ -475,17 +475,34 @@ def test_a_variant_whose_files_went_is_said_to_be_gone(obstui: Run, tmp_path: Pa
 def test_a_store_that_was_misnamed_is_not_an_empty_one(
     obstui: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there, nowhere = tmp_path / "first.db", tmp_path / "nonexist" / "x.db"
-    for command in (("ls",), ("ls", "--queue"), ("ls", "--sweeps"), ("report",), ("models", "ls")):
-        done = obstui("--db", str(nowhere), *command)
-        assert (done.code, done.out) == (4, "")
-        assert "no folder" in done.err
-        assert obstui("--db", str(there), *command).code == 0
-        assert obstui(*command).code == 0, "before the first job there is no folder either"
+    nowhere = tmp_path / "nonexist" / "x.db"
+    reading = ("ls",), ("ls", "--queue"), ("ls", "--sweeps"), ("report",), ("models", "ls")
+    for named in (nowhere, tmp_path / "typo.db"):
+        said = obstui("--db", str(named), "show", "1").err
+        assert f"There is no store {named} yet" in said
+        for command in (*reading, ("worker", "status"), ("models", "verify", "1@30")):
+            done = obstui("--db", str(named), *command)
+            assert (done.code, done.out, done.err) == (4, "", said)
+        assert not named.exists()
+    for command in reading:
+        assert obstui(*command).code == 0, "before the first job there is no store"
     monkeypatch.setenv("OBSTUI_DB", str(nowhere))
     assert obstui("ls").code == 4
     assert obstui("prune").code == 0, "a command that queues makes it"
     assert obstui("ls").code == 0
+
+
+@pytest.mark.parametrize("home", ["a-file", "/proc/x"])
+def test_a_state_folder_that_cannot_be_is_not_an_empty_one(
+    home: str, obstui: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a-file").write_text("mine")
+    monkeypatch.setenv("OBSTUI_HOME", str(tmp_path / home))
+    for command in ("ls", "report"):
+        done = obstui(command)
+        assert (done.code, done.out) == (4, "")
+        assert f"The state folder {tmp_path / home} cannot be used" in done.err
+        assert "set OBSTUI_HOME" in done.err
 
 
 def test_a_wish_is_no_promise(obstui: Run, tmp_path: Path) -> None:
