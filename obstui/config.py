@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
+import sys
 import tempfile
 import tomllib
 from dataclasses import dataclass, field, fields
@@ -106,6 +109,17 @@ class Paths:
     @property
     def worker_log(self) -> Path:
         return self.home / "worker.log"
+
+
+def own_command() -> str:
+    """What a shell calls this program by: in an environment that is not activated it knows no
+    `obstui`, but whatever it called just now."""
+    if shutil.which("obstui"):
+        return "obstui"
+    called = sys.argv[0]
+    if os.path.basename(called) == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m obstui"
+    return shlex.quote(called)
 
 
 def nearest(folder: Path) -> Path:

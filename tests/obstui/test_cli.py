@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +17,9 @@ import pytest
 from core.presets import CALIBRATION_STEPS
 from obstui.cli import cli, main
 from obstui.cli.jobs import variant_table
-from obstui.config import Paths
+from obstui.config import Paths, own_command
 from obstui.specs import PruneSpec
-from obstui.store import Store
+from obstui.store import JobView, Reader, Store
 from tests.obstui import tui_store
 
 
@@ -490,6 +491,39 @@ def test_a_store_that_was_misnamed_is_not_an_empty_one(
     assert obstui("ls").code == 4
     assert obstui("prune").code == 0, "a command that queues makes it"
     assert obstui("ls").code == 0
+
+
+def test_the_program_is_called_as_the_shell_knows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [".venv/bin/obstui", "demo"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert own_command() == ".venv/bin/obstui"
+    monkeypatch.setattr("sys.argv", ["/src/obstui/__main__.py", "demo"])
+    assert own_command() == f"{sys.executable} -m obstui"
+    (tmp_path / "obstui").touch(mode=0o755)
+    assert own_command() == "obstui"
+
+
+def test_the_demo_ends_with_commands_that_work(
+    obstui: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its jobs are not run here."""
+
+    def follow(paths: Paths, ids: list[int], *, quiet: bool) -> list[JobView]:
+        with Reader.open(paths) as reader:
+            job = reader.job(ids[0])
+        assert job is not None
+        picture = {"path": str(tmp_path / "output" / "dense" / "0.png")}
+        return [replace(job, state="succeeded", result={"models": [], "images": [picture]})]
+
+    monkeypatch.setattr("obstui.cli.watch.follow", follow)
+    for what in ("start", "stop"):
+        monkeypatch.setattr(f"obstui.worker.launch.{what}", lambda paths: None)
+    monkeypatch.setattr("obstui.cli.demo.model_table", lambda result: "")
+    monkeypatch.setattr("sys.argv", [".venv/bin/obstui", "demo"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "with .venv/bin/obstui, .venv/bin/obstui ls and" in obstui("demo").err
 
 
 @pytest.mark.parametrize("home", ["a-file", "/proc/x"])
