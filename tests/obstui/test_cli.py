@@ -526,6 +526,23 @@ def test_the_demo_ends_with_commands_that_work(
     assert "with .venv/bin/obstui, .venv/bin/obstui ls and" in obstui("demo").err
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("serve", "--port", "abc"), "'--port': 'abc' is not a whole number."),
+        (("prune", "--steps", "abc"), "'--steps': 'abc' is not a whole number."),
+        (("models", "rm", "demo"), "The model demo is bundled with obstui: it stays."),
+        (("retry", "1", "--set", "stepz=1"), "did you mean steps?"),
+    ],
+)
+def test_refusals_are_in_plain_words(obstui: Run, command: tuple[str, ...], words: str) -> None:
+    obstui("prune")
+    obstui("cancel", "1")
+    done = obstui(*command)
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
+
+
 @pytest.mark.parametrize("home", ["a-file", "/proc/x"])
 def test_a_state_folder_that_cannot_be_is_not_an_empty_one(
     home: str, obstui: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
