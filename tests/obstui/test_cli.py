@@ -468,9 +468,22 @@ def test_a_variant_whose_files_went_is_said_to_be_gone(obstui: Run, tmp_path: Pa
     assert done.code == 3
     assert "1@20 were deleted or moved: obstui show 1 --yaml" in done.err
     assert f"not on this disk: {folder}" in obstui("show", "1").out
-    assert "gone" in obstui("models", "ls").out
+    assert "not here" in obstui("models", "ls").out, "as the dashboard says"
     assert obstui("models", "rm", "1@20", "--yes").code == 0
     assert "1@20" not in obstui("show", "1").out.replace("prune to 20 %", "")
+
+
+def test_a_pipe_gets_the_jobs_of_a_model_whole(
+    obstui: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(20):
+        assert obstui("prune").code == 0
+    whole = ", ".join(map(str, range(1, 21)))
+    assert whole in obstui("models", "ls").out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    shown = obstui("models", "ls").out
+    assert whole not in shown
+    assert "1, 2, 3" in shown
 
 
 def test_a_store_that_was_misnamed_is_not_an_empty_one(
