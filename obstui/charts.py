@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 66, 16, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 76, 16, 14, 46
 LOG_FROM = 30.0
 """An axis whose largest value is so many times its smallest, all positive, is logarithmic."""
 
@@ -56,7 +56,7 @@ class Axis:
 
 def axis(values: Sequence[float], marks: int = 5, most: float = math.inf) -> Axis:
     """An axis that holds all values, with about as many round marks as asked for; none above the
-    most that a value can be."""
+    most that a value can be, and none below zero where no value is: most figures cannot be."""
     low, high = min(values), max(values)
     if low >= sys.float_info.min and high / low >= LOG_FROM:
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
@@ -70,7 +70,8 @@ def axis(values: Sequence[float], marks: int = 5, most: float = math.inf) -> Axi
     rough = span / marks
     unit = 10.0 ** math.floor(math.log10(rough))
     step_size = next(unit * n for n in (1, 2, 5, 10) if unit * n >= rough)
-    low = math.floor((low - span * 0.06) / step_size) * step_size
+    least = 0.0 if low >= 0 else -math.inf
+    low = max(least, math.floor((low - span * 0.06) / step_size) * step_size)
     high = max(high, min(most, math.ceil((high + span * 0.06) / step_size) * step_size))
     count = math.floor((high - low) / step_size + 1e-9)
     return Axis(low, high, False, tuple(low + step_size * n for n in range(count + 1)))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
+import shutil
+import sys
+import tempfile
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -53,15 +57,18 @@ class Paths:
         return self
 
     @property
-    def has_store(self) -> bool:
-        """Whether the store is there: before the first job it need not be. Raises UnusableFolder
-        where there is not even the folder that one was said to be in."""
-        if self.db != self.home / "jobs.db" and not self.db.parent.is_dir():
+    def expects_store(self) -> bool:
+        """Whether there should be a store to read: before the first job there need not be one in
+        its usual place, but one that was named is there, or its reader says that it is not. Raises
+        UnusableFolder where no first job could ever make one."""
+        if self.db != self.home / "jobs.db" or self.db.exists():
+            return True
+        if fault := no_room(self.home):
             raise UnusableFolder(
-                f"There is no folder {self.db.parent} that could hold the store {self.db.name}: "
-                "check --db (or OBSTUI_DB)."
+                f"The state folder {self.home} cannot be used, {fault}: "
+                "set OBSTUI_HOME to a folder that you may write to."
             )
-        return self.db.exists()
+        return False
 
     def job(self, ulid: str) -> Path:
         """The folder of a job: output/, work/ (what a later attempt resumes from), attempts/."""
@@ -102,6 +109,33 @@ class Paths:
     @property
     def worker_log(self) -> Path:
         return self.home / "worker.log"
+
+
+def own_command() -> str:
+    """What a shell calls this program by: in an environment that is not activated it knows no
+    `obstui`, but whatever it called just now."""
+    if shutil.which("obstui"):
+        return "obstui"
+    called = sys.argv[0]
+    if os.path.basename(called) == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m obstui"
+    return shlex.quote(called)
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or the one above it that exists."""
+    return next(there for there in (folder, *folder.parents) if there.exists())
+
+
+def no_room(folder: Path) -> str | None:
+    """Why the folder could not be made or written to, by trying where it would be; None if it
+    could. Permissions alone do not tell: nobody makes a folder below /proc."""
+    there = nearest(folder)
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".obstui-", dir=there))
+    except OSError as err:
+        return f"nothing can be written in {there} ({err.strerror})"
+    return None
 
 
 class BadSettings(Problem):

@@ -178,7 +178,9 @@ def register(paths: Paths, name: str, source: str) -> str:
 
 
 def unregister(paths: Paths, name: str) -> None:
-    """Forget a name; the model's files stay. Raises NotFound."""
+    """Forget a name; the model's files stay. Raises NotFound, BadSpec."""
+    if name == "demo":
+        raise BadSpec("The model demo is bundled with obstui: it stays.")
     if name not in registered(paths):
         shown = one_line(name, limit=80)
         raise NotFound(f"Nobody has added a model {shown}: obstui models ls tells what is there.")

@@ -107,6 +107,7 @@ def render(reader: Reader, jobs: Sequence[JobView], *, title: str, now: float) -
         lstrip_blocks=True,
     )
     environment.filters["line"] = lambda text: one_line(str(text), limit=300)
+    environment.filters["shared"] = _without_place
     return environment.get_template("page.html.j2").render(
         title=one_line(title, limit=120),
         version=__version__,
@@ -128,6 +129,11 @@ def render(reader: Reader, jobs: Sequence[JobView], *, title: str, now: float) -
         layers=[found for job in done if job.kind == "prune" and (found := _layers(reader, job))],
         jobs=sorted(jobs, key=lambda job: job.id),
     )
+
+
+def _without_place(model: str) -> str:
+    """Where a folder lies on this machine is nothing to share; a hub's id is a name as it is."""
+    return Path(model).name if Path(model).is_absolute() else model
 
 
 def _section(

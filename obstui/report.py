@@ -49,8 +49,8 @@ def lost_words(number: int) -> str:
 @dataclass(frozen=True, slots=True)
 class Report:
     """`device_seconds`: how long attempts ran on each device; `disk_bytes`: what the jobs that
-    ended have left on disk, `all_bytes` what the whole state folder takes. `lost` counts the
-    attempts that were lost and taken up again."""
+    ended have left on disk, `all_bytes` what the whole state folder takes (None for a store that
+    lies elsewhere). `lost` counts the attempts that were lost and taken up again."""
 
     since: float
     now: float
@@ -61,7 +61,7 @@ class Report:
     device_seconds: dict[str, float] = field(default_factory=dict)
     lost: int = 0
     disk_bytes: int = 0
-    all_bytes: int = 0
+    all_bytes: int | None = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     stops: tuple[str, ...] = ()
 
@@ -89,7 +89,7 @@ def collect(
         device_seconds=reader.device_seconds(since, now),
         lost=reader.lost_attempts(since),
         disk_bytes=sum(measure(paths.job(job.ulid)) for job in ended),
-        all_bytes=measure(paths.home),
+        all_bytes=measure(paths.home) if paths.owns(paths.db) else None,
         counts=reader.counts(),
         stops=tuple(
             f"{'the queue' if stop.scope == QUEUE else stop.scope}: {stop.reason}"

@@ -108,8 +108,12 @@ def _prompts(value: Any) -> Any:
     for prompt in prompts:
         no_switch(prompt)
     if any(not isinstance(p, str) or not p.strip() for p in prompts):
-        raise ValueError("a prompt is empty")
-    return tuple(plain(p).strip() for p in prompts)
+        raise ValueError("a prompt is empty: write one, or leave it out")
+    return tuple(map(_safe, prompts))
+
+
+def _safe(prompt: str) -> str:
+    return plain(prompt).strip()
 
 
 def _at_most_those_given(value: int, info: ValidationInfo) -> int:
@@ -141,6 +145,7 @@ NumPrompts = Annotated[
     AfterValidator(_at_most_those_given),
 ]
 """Stands behind the prompts, of which it says how many are used."""
+Negative = Annotated[str, Field(max_length=10_000), AfterValidator(_safe)]
 Packages = Annotated[
     Whole, BeforeValidator(lambda value: 1 if value == "auto" else value), Field(ge=1, le=64)
 ]
@@ -150,7 +155,19 @@ Steps = Annotated[Whole, Field(ge=1, le=1000)]
 Guidance = Annotated[Real, Field(ge=0, le=50)]
 Size = Annotated[Whole, Field(ge=32, le=4096, multiple_of=8)]
 Named = Annotated[str, Field(min_length=1, max_length=1024)]
-Variants = Annotated[tuple[str, ...], Field(min_length=1, max_length=64)]
+
+
+def _each_once(variants: tuple[str, ...]) -> tuple[str, ...]:
+    keys = [parse_variant_id(variant) or variant for variant in variants]
+    twice = next((v for n, v in enumerate(variants) if keys[n] in keys[:n]), None)
+    if twice is not None:
+        raise ValueError(f"{one_line(twice, limit=80)} is named twice: name each variant once")
+    return variants
+
+
+Variants = Annotated[
+    tuple[str, ...], Field(min_length=1, max_length=64), AfterValidator(_each_once)
+]
 
 
 class _Spec(BaseModel):
@@ -240,11 +257,19 @@ class GenerateSpec(PipelineSpec):
     kind: Literal["generate"] = "generate"
     variant: str | None = None
     prompts: Annotated[Prompts, Field(min_length=1)]
-    negative: Annotated[str, Field(max_length=10_000)] = ""
+    negative: Negative = ""
     count: Annotated[Whole, Field(ge=1, le=1000, description="pictures per prompt")] = 1
     seeds: Annotated[Seeds, Field(description="these seeds instead of seed, seed + 1, ...")] = ()
     scheduler: Annotated[Scheduler | None, Field(description="None: the model's own")] = None
     batch: Annotated[Whole, Field(ge=1, le=64, description="pictures made at once")] = 1
+
+    @model_validator(mode="after")
+    def _seeds_are_counted(self) -> GenerateSpec:
+        if self.seeds and self.count not in (1, len(self.seeds)):
+            raise ValueError(
+                f"seeds names {len(self.seeds)} and count says {self.count}: give one of them"
+            )
+        return self
 
     @property
     def variant_refs(self) -> tuple[str, ...]:
@@ -263,7 +288,7 @@ class CompareSpec(PipelineSpec):
     variants: Variants
     prompts: Prompts = ()
     num_prompts: NumPrompts = DEFAULT_PROMPTS["compare"]
-    negative: Annotated[str, Field(max_length=10_000)] = ""
+    negative: Negative = ""
     count: Annotated[Whole, Field(ge=1, le=1000, description="seeds per prompt")] = 1
 
     @property
@@ -357,16 +382,18 @@ def faults(err: ValidationError) -> list[tuple[str, str]]:
     """pydantic's findings, each as the field at fault ("" for the job as a whole) and words."""
     found = []
     for item in err.errors(include_url=False):
-        path = [str(part) for part in item["loc"] if part not in KINDS]
+        kind = next((part for part in item["loc"] if part in KINDS), None)
+        # The place of a value in a list is not told: the value itself is.
+        path = [part for part in item["loc"] if isinstance(part, str) and part != kind]
         where = ".".join(path)
-        what = one_line(item["msg"].removeprefix("Value error, "), limit=200)
+        message = item["msg"].removeprefix("Value error, ")
+        what = one_line(message.replace("Input should be", "must be"), limit=200)
+        given = f" (given: {_shown(item['input'])})" if path else ""
         if item["type"] == "missing":
-            what = "must be given"
-        given = (
-            ""
-            if item["type"] == "missing" or not path
-            else f" (given: {one_line(repr(item['input']), limit=60)})"
-        )
+            what, given = "must be given", ""
+        elif item["type"] == "extra_forbidden" and kind:
+            known = nearest(path[-1], KINDS[str(kind)].model_fields.keys() - {"kind"})
+            what, given = f"a job of kind {kind} has no such field: {known}", ""
         words = f"{where}: {what[:1].lower() + what[1:]}{given}" if where else what
         found.append((path[0] if path else "", words))
     return found
@@ -377,6 +404,12 @@ def uses_all(spec: Mapping[str, Any]) -> bool:
     prompts = len(spec.get("prompts") or ())
     usual = DEFAULT_PROMPTS.get(str(spec.get("kind")), 0)
     return 0 < prompts <= usual and spec.get("num_prompts") == prompts
+
+
+def _shown(value: object) -> str:
+    """A value as it was given, those of a list one by one."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return one_line(", ".join(map(repr, values)), limit=60)
 
 
 def percent(sparsity: float) -> str:

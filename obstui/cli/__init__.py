@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from typing import Any
 
@@ -137,7 +138,8 @@ def main(argv: list[str] | None = None) -> Any:
         from obstui.text import one_line
 
         # click lists choices below each other, and repeats what was typed, however long.
-        _fail(one_line(err.format_message(), limit=400), 2, debug)
+        words = re.sub(r"a valid integer( range)?\b", "a whole number", err.format_message())
+        _fail(one_line(words, limit=400), 2, debug)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted; queued work goes on.", err=True)
         sys.exit(130)

@@ -9,7 +9,7 @@ import click
 
 from obstui.cli.jobs import model_table
 from obstui.cli.output import as_dict, emit, json_option, say
-from obstui.config import Paths
+from obstui.config import Paths, own_command
 from obstui.specs import CompareSpec, PruneSpec, variant_id
 
 SPARSITIES = (0.1, 0.3, 0.5)
@@ -85,4 +85,5 @@ def _run_headless(paths: Paths, ids: list[int], as_json: bool) -> None:
     if not as_json:
         click.echo("\n" + model_table(result))
         click.echo(f"\nPictures: {Path(result['images'][0]['path']).parent.parent}")
-        say("Look around with obstui, obstui ls and obstui show ID.")
+        command = own_command()
+        say(f"Look around with {command}, {command} ls and {command} show ID.")

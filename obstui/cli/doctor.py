@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -18,7 +17,7 @@ import click
 
 from obstui.cli import output
 from obstui.cli.output import emit, json_option
-from obstui.config import Paths, Settings
+from obstui.config import Paths, Settings, nearest, no_room
 from obstui.errors import Problem
 from obstui.store import Reader, backup
 from obstui.store.connection import NETWORK_FILESYSTEMS, filesystem_type, wal_is_safe
@@ -112,7 +111,7 @@ def _store(paths: Paths) -> Finding:
         mend = "Set OBSTUI_HOME to a local disk."
         return Finding("store", False, f"{paths.db} is on a network filesystem ({kind})", mend)
     if not paths.db.exists():
-        if fault := _no_room(paths.db.parent):
+        if fault := no_room(paths.db.parent):
             mend = "Set OBSTUI_HOME (or --db) to a place that you may write to."
             return Finding("store", False, f"{paths.db} cannot be made: {fault}", mend)
         return Finding("store", True, f"none yet, it will be {paths.db}; {library}")
@@ -162,30 +161,14 @@ def _worker(paths: Paths) -> Finding:
 
 
 def _disk(paths: Paths) -> Finding:
-    if fault := _no_room(paths.home):
+    if fault := no_room(paths.home):
         return Finding("disk", False, fault, "Set OBSTUI_HOME elsewhere.")
-    there = _nearest(paths.home)
+    there = nearest(paths.home)
     free = shutil.disk_usage(there).free
     words = f"{output.size(free)} free at {there}"
     if free < LOW_DISK:
         return Finding("disk", None, words, "obstui gc --dry-run shows what may go.")
     return Finding("disk", True, words)
-
-
-def _nearest(folder: Path) -> Path:
-    """The folder, or the one above it that exists."""
-    return next(there for there in (folder, *folder.parents) if there.exists())
-
-
-def _no_room(folder: Path) -> str | None:
-    """Why the folder could not be made or written to, by trying where it would be; None if it
-    could. Permissions alone do not tell: nobody makes a folder below /proc."""
-    there = _nearest(folder)
-    try:
-        os.rmdir(tempfile.mkdtemp(prefix=".obstui-", dir=there))
-    except OSError as err:
-        return f"nothing can be written in {there} ({err.strerror})"
-    return None
 
 
 def _settings(_: Paths) -> Finding:

@@ -66,7 +66,7 @@ def ls(
     if queue:
         _list_queue(paths, limit, as_json)
         return
-    if not paths.has_store:
+    if not paths.expects_store:
         jobs: list[JobView] = []
     else:
         reader = Reader.open(paths)
@@ -98,7 +98,7 @@ def ls(
 def _list_queue(paths: Paths, limit: int, as_json: bool) -> None:
     """What is not finished, in the order in which a worker takes it."""
     jobs: list[JobView] = []
-    if paths.has_store:
+    if paths.expects_store:
         with Reader.open(paths) as reader:
             jobs = reader.in_order((*LIVE, *WAITING))
     queued = [job.id for job in jobs if job.state == "queued"]
@@ -123,7 +123,7 @@ def _list_queue(paths: Paths, limit: int, as_json: bool) -> None:
 
 def _list_sweeps(paths: Paths, as_json: bool) -> None:
     sweeps = []
-    if paths.has_store:
+    if paths.expects_store:
         with Reader.open(paths) as reader:
             sweeps = reader.sweeps()
     if as_json:

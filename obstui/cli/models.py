@@ -41,7 +41,7 @@ def models() -> None:
 @click.pass_obj
 def ls(paths: Paths, as_json: bool) -> None:
     """List models and variants: origin, size, use."""
-    if paths.has_store:
+    if paths.expects_store:
         with Reader.open(paths) as reader:
             found = known.catalogue(reader, paths)
     else:
@@ -60,7 +60,7 @@ def _listed(found: Catalogue) -> str:
     ]  # fmt: skip
     variants = [
         (v.id, one_line(v.base, limit=60), f"{v.sparsity:.0%}", one_line(v.method, limit=20),
-         _count(v.params), _size(v.size_bytes) if v.size_bytes is not None else "gone",
+         _count(v.params), _size(v.size_bytes) if v.size_bytes is not None else "not here",
          f"{v.kind} {v.job_id}", _jobs(v.used_by))
         for v in found.variants
     ]  # fmt: skip
@@ -85,6 +85,11 @@ def _size(octets: int | None) -> str:
 
 
 def _jobs(ids: tuple[int, ...]) -> str:
+    """Only a terminal has a width to keep to: what reads from a pipe wants them all."""
+    return _few(ids) if sys.stdout.isatty() else ", ".join(map(str, ids))
+
+
+def _few(ids: tuple[int, ...]) -> str:
     return one_line(", ".join(map(str, ids)), limit=30)
 
 
@@ -226,7 +231,7 @@ def _warning(named_by: Dependants) -> str:
 
 def _those(ids: tuple[int, ...], one: str, several: str) -> str:
     """ "Job 3 needs", "Jobs 3, 4 need"."""
-    return f"Jobs {_jobs(ids)} {several}" if len(ids) > 1 else f"Job {ids[0]} {one}"
+    return f"Jobs {_few(ids)} {several}" if len(ids) > 1 else f"Job {ids[0]} {one}"
 
 
 @models.command()
@@ -267,7 +272,7 @@ def _folder(paths: Paths, variant: str) -> Path:
     """Where a variant is. A folder of one's own needs no store."""
     if parse_variant_id(variant) is None:
         return Path(check_variant(variant))
-    if not paths.has_store:
+    if not paths.expects_store:
         raise NotFound(f"There is no variant {variant}: no job was queued yet.")
     with Reader.open(paths) as reader:
         return check_there(variant, known.find_variant(reader, variant))

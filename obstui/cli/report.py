@@ -76,7 +76,7 @@ def report(
         back = None if since is None else seconds(since)
     except ValueError as err:
         raise click.UsageError(f"--since {one_line(since, limit=40)}: {err}.") from None
-    if not paths.has_store:
+    if not paths.expects_store:
         if as_json:
             begin = now - (FIRST_LOOK if back is None else back)
             emit(_as_dict(Report(begin, now), Finish(0)))
@@ -211,11 +211,12 @@ def _best(found: Report) -> list[str]:
 def _cost(found: Report) -> list[str]:
     hours = [f"{output.duration(seconds)} on {one_line(device, limit=60)}"
              for device, seconds in sorted(found.device_seconds.items())]  # fmt: skip
+    size = output.size
+    whole = "" if found.all_bytes is None else f"; {size(found.all_bytes)} in the state folder"
     return [
         ", ".join(hours) or "no device time",
         *([lost_words(found.lost)] if found.lost else []),
-        f"{output.size(found.disk_bytes)} by these jobs; "
-        f"{output.size(found.all_bytes)} in the state folder",
+        f"{size(found.disk_bytes)} by these jobs{whole}",
     ]
 
 

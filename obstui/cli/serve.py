@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import socket
 import sys
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 LOOPBACK = "127.0.0.1"
 _OURS = ("127.0.0.1", "localhost", "[::1]")
-# The page of textual-serve asks a font server for its face: nobody outside is told of this page.
+# Nobody outside is told of this page, whatever it comes to ask for.
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; font-src 'self' data:; frame-ancestors 'none'"
@@ -78,9 +79,17 @@ def _run(command: str, port: int) -> None:
 
         async def handle_index(self, request: web.Request) -> Any:
             self.public_url = f"http://{request.host}"  # a tunnel may give it another port
-            return await super().handle_index(request)
+            page = await super().handle_index(request)
+            assert isinstance(page, web.Response)
+            page.text = _without_foreign_links(page.text or "", request.host)
+            return page
 
     LoopbackServer(command, host=LOOPBACK, port=port, title="obstui").serve()
+
+
+def _without_foreign_links(page: str, host: str) -> str:
+    """The page of textual-serve links to a font server, which no policy should have to stop."""
+    return re.sub(rf'<link\s[^>]*href="https?://(?!{re.escape(host)}/)[^>]*>', "", page)
 
 
 async def _only_ours(request: web.Request, handler: object) -> web.StreamResponse:

@@ -141,7 +141,7 @@ def status(paths: Paths, as_json: bool) -> None:
     from obstui.store import Reader
 
     workers = []
-    if paths.has_store:
+    if paths.expects_store:
         reader = Reader.open(paths)
         workers = [w for w in reader.workers() if w.alive]
         reader.close()

@@ -29,7 +29,7 @@ from obstui.specs import (
 from obstui.store.connection import Access
 from obstui.store.errors import NotFound, Refused
 from obstui.store.reader import view_jobs
-from obstui.store.tables import dependencies, jobs, sweeps
+from obstui.store.tables import dependencies, events, jobs, sweeps
 from obstui.store.transitions import BROKEN, JobRow, find, record_state
 from obstui.store.views import WAITING, JobView
 from obstui.text import one_line
@@ -102,6 +102,11 @@ def _maker(conn: Connection, ref: str, job_id: int, sparsity: float) -> int:
         )
     made = promised(parent)
     if made is not None and sparsity not in made:
+        if _was_removed(conn, job_id, sparsity):
+            raise NotFound(
+                f"The variant {ref} was deleted: obstui show {job_id} --yaml is the job that makes "
+                "it anew."
+            )
         names = ", ".join(variant_id(job_id, level) for level in made)
         has = f"job {job_id} makes {names}" if names else f"those of job {job_id} were removed"
         raise NotFound(f"There is no variant {ref}: {has}.")
@@ -110,6 +115,14 @@ def _maker(conn: Connection, ref: str, job_id: int, sparsity: float) -> int:
             f"The variant {ref} will not be made: job {job_id} is {parent.state}; retry it first."
         )
     return job_id
+
+
+def _was_removed(conn: Connection, job_id: int, sparsity: float) -> bool:
+    removed = select(events.c.payload).where(
+        events.c.job_id == job_id, events.c.kind == "variant_removed"
+    )
+    told = conn.execute(removed).scalars()
+    return (job_id, sparsity) in (parse_variant_id(payload["variant"]) for payload in told)
 
 
 def _check_model(maker: JobRow, ref: str, spec: JobSpec) -> None:

@@ -36,7 +36,7 @@ def run(
 
     `images` and `theme` stand above the settings. Raises BadSettings.
     """
-    from obstui.config import Settings
+    from obstui.config import Settings, own_command
 
     settings = Settings.load()
     if low_bandwidth:  # Textual reads these when it is imported
@@ -57,20 +57,21 @@ def run(
         return  # the terminal is gone: there is nobody left to tell
     finally:
         gc.freeze()  # the widgets die with the process: do not spend time on collecting them
-    if words := farewell(app.snapshot):
+    if words := farewell(app.snapshot, own_command()):
         try:
             print(words)
         except OSError:
             sys.stdout = None
 
 
-def farewell(snapshot: Snapshot) -> str:
-    """What becomes of the queue while nobody looks; "" where there is nothing to say."""
+def farewell(snapshot: Snapshot, command: str) -> str:
+    """What becomes of the queue while nobody looks, and the command that looks again; "" where
+    there is nothing to say."""
     live = [job.id for job in snapshot.jobs if job.live]
     waiting = counted(snapshot.counts.get("queued", 0), "queued job")
     if not snapshot.worker_alive or not (live or snapshot.counts.get("queued")):
         return ""
     if live or snapshot.nobody is None:
         what = f"job {live[0]}" if live else waiting
-        return f"The worker goes on with {what}; obstui shows it again."
+        return f"The worker goes on with {what}; {command} shows it again."
     return f"Not started: {waiting}; {snapshot.nobody}."

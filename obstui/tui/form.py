@@ -478,9 +478,8 @@ def _fault(kind: str, key: str, value: Any) -> str:
 
 def _about_field(words: str, key: str) -> str:
     """The spec's sentence without the field's name: it stands under the field already."""
-    words = re.sub(rf"(?:^|; ){re.escape(key)}(?:\.\d+)?: ", " ", words, count=1).strip()
+    words = re.sub(rf"(?:^|; ){re.escape(key)}: ", " ", words, count=1).strip()
     words = re.sub(r" \(given: .*\)(?=\.?$)", "", words)
-    words = re.sub(r"^input should be", "must be", words, flags=re.IGNORECASE)
     return words[:1].upper() + words[1:]
 
 

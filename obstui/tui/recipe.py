@@ -70,7 +70,10 @@ def opening(path: str) -> form.Opening:
         answers, missing = found
         return form.Opening("Like picture", "generate", answers, remark=_left_out(missing))
     # The reason first: where there is one line for it, a path is long.
-    raise NotOurs(f"This picture does not tell its settings: {shown}.")
+    raise NotOurs(
+        "This picture does not tell its settings (a text named parameters would, as A1111 writes "
+        f"it): {shown}."
+    )
 
 
 def answers_of(text: str) -> dict[str, str] | None:

@@ -57,7 +57,7 @@ def understood(line: str) -> tuple[Spec, JobOptions]:
         {"kind": "prune", "allocate": "loss", "budget": "flops", "model": "owner/name"},
         {"kind": "prune", "method": "magnitude", "sparsity": [0.3]},
         {"kind": "generate", "prompts": ["a fox, 35 mm", "--help", "two\nlines $HOME"],
-         "negative": "-blur", "seeds": [3, 1], "scheduler": "euler", "batch": 2, "count": 3},
+         "negative": "-blur", "seeds": [3, 1], "scheduler": "euler", "batch": 2, "count": 2},
         {"kind": "generate", "prompts": ["a hen"], "variant": "12@30", "seed": 4},
         {"kind": "compare", "variants": ["1@10", "1@30"], "num_prompts": 3, "negative": "dark"},
         {"kind": "bench", "variants": ["1@10"], "repeats": 3, "warm_up": 0},

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +17,9 @@ import pytest
 from core.presets import CALIBRATION_STEPS
 from obstui.cli import cli, main
 from obstui.cli.jobs import variant_table
-from obstui.config import Paths
+from obstui.config import Paths, own_command
 from obstui.specs import PruneSpec
-from obstui.store import Store
+from obstui.store import JobView, Reader, Store
 from tests.obstui import tui_store
 
 
@@ -467,25 +468,105 @@ def test_a_variant_whose_files_went_is_said_to_be_gone(obstui: Run, tmp_path: Pa
     assert done.code == 3
     assert "1@20 were deleted or moved: obstui show 1 --yaml" in done.err
     assert f"not on this disk: {folder}" in obstui("show", "1").out
-    assert "gone" in obstui("models", "ls").out
+    assert "not here" in obstui("models", "ls").out, "as the dashboard says"
     assert obstui("models", "rm", "1@20", "--yes").code == 0
     assert "1@20" not in obstui("show", "1").out.replace("prune to 20 %", "")
+
+
+def test_a_pipe_gets_the_jobs_of_a_model_whole(
+    obstui: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(20):
+        assert obstui("prune").code == 0
+    whole = ", ".join(map(str, range(1, 21)))
+    assert whole in obstui("models", "ls").out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    shown = obstui("models", "ls").out
+    assert whole not in shown
+    assert "1, 2, 3" in shown
 
 
 def test_a_store_that_was_misnamed_is_not_an_empty_one(
     obstui: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there, nowhere = tmp_path / "first.db", tmp_path / "nonexist" / "x.db"
-    for command in (("ls",), ("ls", "--queue"), ("ls", "--sweeps"), ("report",), ("models", "ls")):
-        done = obstui("--db", str(nowhere), *command)
-        assert (done.code, done.out) == (4, "")
-        assert "no folder" in done.err
-        assert obstui("--db", str(there), *command).code == 0
-        assert obstui(*command).code == 0, "before the first job there is no folder either"
+    nowhere = tmp_path / "nonexist" / "x.db"
+    reading = ("ls",), ("ls", "--queue"), ("ls", "--sweeps"), ("report",), ("models", "ls")
+    for named in (nowhere, tmp_path / "typo.db"):
+        said = obstui("--db", str(named), "show", "1").err
+        assert f"There is no store {named} yet" in said
+        for command in (*reading, ("worker", "status"), ("models", "verify", "1@30")):
+            done = obstui("--db", str(named), *command)
+            assert (done.code, done.out, done.err) == (4, "", said)
+        assert not named.exists()
+    for command in reading:
+        assert obstui(*command).code == 0, "before the first job there is no store"
     monkeypatch.setenv("OBSTUI_DB", str(nowhere))
     assert obstui("ls").code == 4
     assert obstui("prune").code == 0, "a command that queues makes it"
     assert obstui("ls").code == 0
+
+
+def test_the_program_is_called_as_the_shell_knows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [".venv/bin/obstui", "demo"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert own_command() == ".venv/bin/obstui"
+    monkeypatch.setattr("sys.argv", ["/src/obstui/__main__.py", "demo"])
+    assert own_command() == f"{sys.executable} -m obstui"
+    (tmp_path / "obstui").touch(mode=0o755)
+    assert own_command() == "obstui"
+
+
+def test_the_demo_ends_with_commands_that_work(
+    obstui: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its jobs are not run here."""
+
+    def follow(paths: Paths, ids: list[int], *, quiet: bool) -> list[JobView]:
+        with Reader.open(paths) as reader:
+            job = reader.job(ids[0])
+        assert job is not None
+        picture = {"path": str(tmp_path / "output" / "dense" / "0.png")}
+        return [replace(job, state="succeeded", result={"models": [], "images": [picture]})]
+
+    monkeypatch.setattr("obstui.cli.watch.follow", follow)
+    for what in ("start", "stop"):
+        monkeypatch.setattr(f"obstui.worker.launch.{what}", lambda paths: None)
+    monkeypatch.setattr("obstui.cli.demo.model_table", lambda result: "")
+    monkeypatch.setattr("sys.argv", [".venv/bin/obstui", "demo"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "with .venv/bin/obstui, .venv/bin/obstui ls and" in obstui("demo").err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("serve", "--port", "abc"), "'--port': 'abc' is not a whole number."),
+        (("prune", "--steps", "abc"), "'--steps': 'abc' is not a whole number."),
+        (("models", "rm", "demo"), "The model demo is bundled with obstui: it stays."),
+        (("retry", "1", "--set", "stepz=1"), "did you mean steps?"),
+    ],
+)
+def test_refusals_are_in_plain_words(obstui: Run, command: tuple[str, ...], words: str) -> None:
+    obstui("prune")
+    obstui("cancel", "1")
+    done = obstui(*command)
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
+
+
+@pytest.mark.parametrize("home", ["a-file", "/proc/x"])
+def test_a_state_folder_that_cannot_be_is_not_an_empty_one(
+    home: str, obstui: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a-file").write_text("mine")
+    monkeypatch.setenv("OBSTUI_HOME", str(tmp_path / home))
+    for command in ("ls", "report"):
+        done = obstui(command)
+        assert (done.code, done.out) == (4, "")
+        assert f"The state folder {tmp_path / home} cannot be used" in done.err
+        assert "set OBSTUI_HOME" in done.err
 
 
 def test_a_wish_is_no_promise(obstui: Run, tmp_path: Path) -> None:

@@ -376,7 +376,7 @@ def test_what_is_needed_stays_and_what_was_removed_cannot_be_named(
     assert not folder.exists()
     gone = at_home("generate", "--variant", "3@30", "--prompt", "x")
     assert gone.code == 3
-    assert "were removed" in gone.err
+    assert "3@30 was deleted" in gone.err
     listed = at_home("models", "ls", "--json").data
     assert [variant["id"] for variant in listed["variants"]] == ["1@30"]
 

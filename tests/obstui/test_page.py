@@ -188,6 +188,16 @@ def test_hostile_words_stay_words(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in text
 
 
+def test_a_shared_page_does_not_tell_where_a_model_lies(tmp_path: Path) -> None:
+    scene = tui_store.Scene(tmp_path / "home")
+    scene.queue("prune", model="/home/somebody/models/my-sdxl", sparsity=(0.3,))
+    made = {"id": "1@30", "sparsity": 0.3, "path": "/x", "params": 4, "dense_params": 5}
+    scene.finish(scene.start(), "succeeded", result={"variants": [made]})
+    scene.close()
+    assert "<h2>my-sdxl</h2>" in rendered(scene)
+    assert "/home/somebody" not in rendered(scene)
+
+
 def test_deleted_pictures_are_said_to_be_gone(scene: tui_store.Scene) -> None:
     for picture in scene.paths.home.rglob("*.png"):
         picture.unlink()
@@ -219,7 +229,12 @@ const out = [...document.querySelectorAll("img")].filter(
   e => e.getBoundingClientRect().right > innerWidth);
 const small = [...document.querySelectorAll("svg text")].filter(
   e => e.getBoundingClientRect().height < 11 && !e.closest("tspan") && e.textContent.length > 2);
-document.title = [wide.length, out.length, small.length].join(" ");
+const meets = (a, b) =>
+  a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+const hidden = [...document.querySelectorAll("svg .tick")].filter(
+  e => [...e.closest("svg").querySelectorAll(".axis")].some(
+    title => meets(e.getBoundingClientRect(), title.getBoundingClientRect())));
+document.title = [wide.length, out.length, small.length, hidden.length].join(" ");
 </script>"""
 
 
@@ -233,6 +248,9 @@ def test_everything_is_seen_on_wide_and_narrow_screens(
     with Reader.open(Paths(EXAMPLE.parent, EXAMPLE)) as reader:
         rendered = page.render(reader, page.jobs_of(reader, sweep=None, ids=()), title="", now=0.0)
     text = re.sub(r"<meta http-equiv=[^>]*>", "", rendered) + MEASURE
+    dots = [Dot(x, 2e-5 * x, f"1@{x}", 0, True) for x in (1, 2, 3)]  # the marks with most digits
+    charts = '<div class="charts">'
+    text = text.replace(charts, f"{charts}{scatter(dots, 'parameters (M)', 'noise error')}", 1)
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
     assert CHROMIUM is not None
     done = subprocess.run(
@@ -240,10 +258,10 @@ def test_everything_is_seen_on_wide_and_narrow_screens(
          f"--window-size={width},1600", "--dump-dom", (tmp_path / "page.html").as_uri()],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    found = re.search(r"<title>(\d+) (\d+) (\d+)</title>", done.stdout)
+    found = re.search(r"<title>(\d+) (\d+) (\d+) (\d+)</title>", done.stdout)
     assert found, done.stderr
-    tables, pictures, letters = map(int, found.groups())
-    assert (tables, pictures, letters) == (cut, 0, 0)
+    tables, pictures, letters, marks = map(int, found.groups())
+    assert (tables, pictures, letters, marks) == (cut, 0, 0, 0)
 
 
 def test_the_command(obstui: Run, tmp_path: Path) -> None:
@@ -287,6 +305,12 @@ def test_no_axis_runs_past_what_can_be() -> None:
     dots = [Dot(1, 97.2, "a", 0, True), Dot(2, 100, "b", 0, False)]
     assert ">100<" in str(scatter(dots, "x", "y", most=100.0))
     assert ">101<" not in str(scatter(dots, "x", "y", most=100.0))
+
+
+def test_no_axis_begins_below_zero_where_no_value_is() -> None:
+    assert axis([1e-4, 1.9e-3]).low == 0.0
+    assert axis([0.0]).low == 0.0
+    assert axis([-1.0, 2.0]).low < -1.0
 
 
 @given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90)), min_size=1, max_size=9))

@@ -18,6 +18,7 @@ from obstui.report import (
 )
 from obstui.specs import CompareSpec, GenerateSpec, PruneSpec
 from obstui.store import Reader, Store
+from obstui.tui.screens import report as screen
 from tests.obstui.conftest import Clock
 from tests.obstui.test_cli import Run, obstui
 
@@ -73,6 +74,7 @@ def test_a_night(store: Store, reader: Reader, clock: Clock, paths: Paths) -> No
     assert (best.model, best.params, best.good) == ("2@30", 70, True)
     assert found.device_seconds == {"cpu": 960.0}
     assert found.disk_bytes == 5000
+    assert found.all_bytes is not None
     assert found.all_bytes > 5000
     assert found.counts["queued"] == 1
     finish = finish_of(reader, clock.now)
@@ -201,6 +203,20 @@ def test_on_the_command_line(obstui: Run, tmp_path: Path) -> None:
     data = obstui("report", "--json").data
     assert (data["counts"]["cancelled"], data["other"][0]["id"]) == (1, 1)
     assert obstui("report", "--since", "yesterday").code == 2
+
+
+def test_a_store_elsewhere_says_nothing_of_the_state_folder(obstui: Run, tmp_path: Path) -> None:
+    """What lies there need not be of its jobs."""
+    store = "--db", str(tmp_path / "elsewhere.db")
+    for where, told in (((), True), (store, False)):
+        assert obstui(*where, "prune").code == 0
+        assert ("in the state folder" in obstui(*where, "report").out) == told
+    assert obstui(*store, "report", "--json").data["all_bytes"] is None
+    paths = Paths(tmp_path / "home", tmp_path / "elsewhere.db")
+    with Reader.open(paths) as reader:
+        found = collect(reader, paths, since=0.0, now=1.0)
+    shown = "\n".join(line.plain for line in screen.lines(found, None))
+    assert "0 B by these jobs\n" in shown
 
 
 def test_names_cannot_write_markdown(tmp_path: Path, obstui: Run) -> None:

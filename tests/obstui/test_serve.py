@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -80,6 +81,14 @@ async def test_the_dashboard_comes_through_the_page(served: str) -> None:
         await socket_.send_str(json.dumps(["stdin", "q"]))
         await socket_.receive()  # the server closes once the dashboard has gone
     assert b"read-only" in seen
+
+
+async def test_the_page_asks_nobody_else(served: str) -> None:
+    _, page, _ = await answer(served)
+    asked = re.findall(r'(?:href|src)="(?:https?:)?//([^/"]+)', page)
+    assert asked
+    assert set(asked) == {served}
+    assert "css/xterm.css" in page
 
 
 class Browser:

@@ -46,12 +46,26 @@ def test_percentages_are_shares(said: object) -> None:
         ({"kind": "prune", "sparsity": float("nan")}, ["sparsity"]),
         ({"kind": "prune", "steps": 0}, ["steps", "greater than or equal to 1", "given: 0"]),
         ({"kind": "prune", "damping": float("inf")}, ["damping", "finite"]),
-        ({"kind": "prune", "colour": "red"}, ["colour", "extra"]),
+        ({"kind": "prune", "colour": "red"}, ["colour", "no such field: there are", "steps"]),
         ({"kind": "prune", "budget": "ms"}, ["budget", "allocation by loss"]),
         ({"kind": "prune", "method": "magnitude", "damping": 0.05}, ["damping", "method obs"]),
         ({"kind": "prune", "method": "magnitude", "packages": 2}, ["packages", "method obs"]),
         ({"kind": "generate"}, ["prompts", "must be given"]),
         ({"kind": "generate", "prompts": ["ok", "  "]}, ["prompts", "a prompt is empty"]),
+        ({"kind": "generate", "prompts": ""}, ["write one, or leave it out (given: '')."]),
+        ({"kind": "prune", "stepz": 3}, ["stepz: a job of kind prune", "did you mean steps?"]),
+        (
+            {"kind": "generate", "prompts": "x", "seeds": [4, -1]},
+            ["seeds: must be greater than or equal to 0 (given: -1)"],
+        ),
+        (
+            {"kind": "generate", "prompts": "x", "seeds": [1, 2], "count": 3},
+            ["seeds names 2 and count says 3: give one of them"],
+        ),
+        (
+            {"kind": "compare", "variants": ["1@10", "1@10.0"]},
+            ["variants: 1@10.0 is named twice: name each variant once"],
+        ),
         ({"kind": "compare", "variants": []}, ["variants"]),
         ({"kind": "dance"}, ["dance", "prune"]),
         ({}, ["kind"]),
@@ -70,6 +84,12 @@ def test_text_from_people_is_made_safe_on_the_way_in() -> None:
     spec = parse({"kind": "generate", "name": "\x1b[31mnight\nrun", "prompts": ["a\x1b[2J cat"]})
     assert spec.name == "night run"
     assert spec.model_dump()["prompts"] == ("a cat",)
+
+
+@pytest.mark.parametrize("own", [{"kind": "generate"}, {"kind": "compare", "variants": ["1@30"]}])
+def test_a_negative_prompt_is_made_as_safe_as_a_prompt(own: dict[str, object]) -> None:
+    spec = parse({**own, "prompts": ["a cat"], "negative": " bl\x1b[31mur\u202ery\nhands "})
+    assert spec.model_dump()["negative"] == "blurry\nhands"
 
 
 def test_a_spec_survives_json() -> None:

@@ -35,8 +35,9 @@ def look(reader: Reader, job_id: int) -> JobView:
 
 
 def test_a_child_waits_for_all_its_parents(store: Store, reader: Reader) -> None:
-    one, two = store.enqueue(PruneSpec()), store.enqueue(PruneSpec())
-    child = compare(store, "1@20", "2@20", "1@20")
+    one = store.enqueue(PruneSpec(sparsity=(0.1, 0.2)))
+    two = store.enqueue(PruneSpec())
+    child = compare(store, "1@20", "2@20", "1@10")
     assert child.blocked == "waits for jobs 1 (queued), 2 (queued)"
     first = run(store, one.id)
     assert look(reader, child.id).blocked == "waits for jobs 1 (running), 2 (queued)"
@@ -188,11 +189,11 @@ def test_a_variant_that_was_removed_cannot_be_named(store: Store, reader: Reader
     with pytest.raises(Refused, match=f"Job {child.id} is queued and needs 1@30"):
         store.forget_variant(1, 0.3)
     assert store.forget_variant(1, 0.1) == store.paths.home / "1@10"
-    with pytest.raises(NotFound, match="job 1 makes 1@30"):
+    with pytest.raises(NotFound, match="1@10 was deleted: obstui show 1 --yaml"):
         compare(store, "1@10")
     store.cancel(child.id)
     assert store.forget_variant(1, 0.3) == store.paths.home / "1@30"
-    with pytest.raises(NotFound, match="those of job 1 were removed"):
+    with pytest.raises(NotFound, match="1@30 was deleted"):
         compare(store, "1@30")
     removed = [event.payload for event in reader.events(1, kinds=["variant_removed"])]
     assert [payload["variant"] for payload in removed] == ["1@10", "1@30"]

@@ -208,7 +208,7 @@ def test_pictures_that_tell_nothing_are_a_sentence(tmp_path: Path) -> None:
     broken.write_bytes(b"\x89PNG\r\n\x1a\nno more")
     os.mkfifo(pipe)
     gone = tmp_path / "d.png"
-    for file, words in ((foreign, "does not tell its settings"), (broken, "cannot be read"),
+    for file, words in ((foreign, "a text named parameters would"), (broken, "cannot be read"),
                         (pipe, "There is no picture"), (gone, "There is no picture")):  # fmt: skip
         with pytest.raises(recipe.NotOurs, match=words) as caught:
             recipe.opening(str(file))

@@ -287,8 +287,10 @@ async def test_a_stopped_worker_is_not_forgotten(paths: Paths) -> None:
 def test_the_last_words_tell_what_goes_on() -> None:
     worker = WorkerView("w", "cpu", "cpu", 1, "here", 0.0, 0.0, "idle", None, alive=True)
     waiting = Snapshot(counts={"queued": 1}, workers=(worker,))
-    assert farewell(waiting) == "The worker goes on with 1 queued job; obstui shows it again."
+    assert farewell(waiting, "bin/obstui").endswith(
+        "goes on with 1 queued job; bin/obstui shows it again."
+    )
     paused = replace(waiting, counts={"queued": 2}, nobody="the queue is paused: by hand")
-    assert farewell(paused) == "Not started: 2 queued jobs; the queue is paused: by hand."
-    assert farewell(replace(paused, counts={})) == ""
-    assert farewell(replace(waiting, workers=())) == ""
+    assert farewell(paused, "obstui") == "Not started: 2 queued jobs; the queue is paused: by hand."
+    assert farewell(replace(paused, counts={}), "obstui") == ""
+    assert farewell(replace(waiting, workers=()), "obstui") == ""

@@ -249,10 +249,8 @@ def lines(found: Report, finish: Finish | None, *, readonly: bool) -> Iterator[T
     yield _line("Cost", ", ".join(hours) or "no device time")
     if found.lost:
         yield _line("Lost", lost_words(found.lost), "warn")
-    yield _line(
-        "Disk",
-        f"{size(found.disk_bytes)} by these jobs; {size(found.all_bytes)} in the state folder",
-    )
+    whole = "" if found.all_bytes is None else f"; {size(found.all_bytes)} in the state folder"
+    yield _line("Disk", f"{size(found.disk_bytes)} by these jobs{whole}")
     yield _line("Left", _left(found, finish))
     for stop in found.stops:
         yield _line("Stopped", one_line(stop if readonly else wording.by_key(stop)), "warn")
