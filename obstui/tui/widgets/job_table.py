@@ -24,7 +24,7 @@ from obstui.tui.widgets.job_columns import (
     id_of,
     row_of,
 )
-from obstui.tui.widgets.sheet import arrowed
+from obstui.tui.widgets.sheet import arrowed, draw_from_little_memory
 from obstui.tui.widgets.still import alike
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class JobTable(DataTable[Text], inherit_bindings=False):
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id, cursor_type="row", zebra_stripes=False, cell_padding=1,
                          cursor_foreground_priority="renderable")  # fmt: skip
+        draw_from_little_memory(self)
         self.chosen_columns: frozenset[str] = USUAL
         self.marks: Collection[int] = ()
         self._columns: list[tuple[Column, int]] = []

@@ -18,6 +18,8 @@ from obstui.tui.theme import style
 from obstui.tui.widgets.still import alike
 
 _PADDING = 2
+_DRAWN = 200
+"""Twice the lines of the tallest terminal that anybody has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,14 @@ def arrowed(label: str, width: int, *, falling: bool) -> str:
     arrow = "↓" if falling else "↑"
     words = f"{label} {arrow}"
     return words if len(words) <= width else f"{label[: width - 1]}{arrow}"
+
+
+def draw_from_little_memory(table: DataTable[Text]) -> None:
+    """Textual keeps the last ten thousand cells that a table has drawn, also those of rows as they
+    were before: some megabytes for each table, in a dashboard that is left open all night."""
+    table._cell_render_cache.maxsize = 10 * _DRAWN
+    for cache in (table._row_render_cache, table._row_renderable_cache, table._line_cache):
+        cache.maxsize = _DRAWN
 
 
 class Rows(DataTable[Text], inherit_bindings=False):
@@ -82,6 +92,7 @@ class Rows(DataTable[Text], inherit_bindings=False):
     def __init__(self, *, id: str) -> None:  # noqa: A002
         super().__init__(id=id, cursor_type="row", cell_padding=_PADDING // 2,
                          cursor_foreground_priority="renderable")  # fmt: skip
+        draw_from_little_memory(self)
         self._heads: tuple[Head, ...] = ()
         self._cells: dict[str, tuple[Text, ...]] = {}
         self._laid: list[Head] = []
