@@ -215,7 +215,7 @@ def test_a_store_elsewhere_says_nothing_of_the_state_folder(obstui: Run, tmp_pat
     paths = Paths(tmp_path / "home", tmp_path / "elsewhere.db")
     with Reader.open(paths) as reader:
         found = collect(reader, paths, since=0.0, now=1.0)
-    shown = "\n".join(line.plain for line in screen.lines(found, None))
+    shown = "\n".join(line.plain for line in screen.lines(found, None, readonly=False))
     assert "0 B by these jobs\n" in shown
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,11 @@ class Scene:
         assert self.store.finish(claim, state, **facts)
 
 
+def clock_at(moment: float) -> str:
+    """As a job's log begins its lines."""
+    return time.strftime("%H:%M:%S", time.localtime(moment))
+
+
 def prune_finished(scene: Scene, levels: tuple[float, ...] = (0.1, 0.3, 0.5)) -> int:
     """A succeeded prune of the demo model, with history for later estimates."""
     job = scene.queue("prune", name="demo: prune by OBS-Diff", sparsity=levels, num_prompts=48)
@@ -145,7 +151,8 @@ def prune_finished(scene: Scene, levels: tuple[float, ...] = (0.1, 0.3, 0.5)) ->
          "size_bytes": int(11_700_000 * (1 - 0.55 * x)), "mean_error": round(0.06 * x * 3, 4)}
         for x in levels
     ]  # fmt: skip
-    scene.log(claim, "calibrating on 48 prompts\nsolved 24 targets\nwrote 3 variants\n")
+    said = ("calibrate: 48 forward passes", "found 24 targets", "wrote 3 variants")
+    scene.log(claim, "".join(f"{clock_at(scene.now)} {words}\n" for words in said))
     scene.finish(claim, "succeeded", result={"variants": variants})
     return job.id
 
@@ -212,7 +219,10 @@ def prune_running(scene: Scene, solved_count: int = 87) -> Claim:
          "memory": {"device": "cuda:0", "now": int(17.4 * GIB), "peak": int(20.9 * GIB),
                     "total": 24 * GIB}},
     )  # fmt: skip
-    scene.log(claim, "".join(f"solved {t['name']} in 1.25 s\n" for t in done))
+    scene.log(claim, "".join(
+        f"{clock_at(began + 1.25 * place)} solved {target['name']} in 1.25 s\n"
+        for place, target in enumerate(done, 1)
+    ))  # fmt: skip
     return claim
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 FLIP, SIDE, DIFFERENCE = "flip", "side", "difference"
 _VIEWS = ((FLIP, "space", "flip"), (SIDE, "s", "side by side"), (DIFFERENCE, "d", "difference"))
-_RAMP = 8  # cells
+_RAMP = 4  # cells
 _LABEL, _VALUE = 11, 9  # cells of a fact
 _MEANS = (
     ("psnr", "PSNR", ".1f", 1, " dB"),

@@ -78,7 +78,7 @@ def columns_for(
         if free() < (room if column.key != "time" else 20):
             shown.remove(column)
     left = free()
-    progress = max(8, min(40, (left + 1) // 2)) if any(c.key == "progress" for c in shown) else 0
+    progress = max(12, min(30, left * 46 // 100)) if any(c.key == "progress" for c in shown) else 0
     flexible = {"name": max(6, left - progress), "progress": progress}
     return [(column, fixed[column.key] or flexible[column.key]) for column in shown]
 
