@@ -253,7 +253,9 @@ class Follower(threading.Thread):
     def _read(self, reader: Reader) -> Snapshot:
         focus, reading = self._focus, self._reading
         found = self._find(reader)
-        jobs = _known(reader, found, focus)
+        before = {job.id: job for job in self._sent.jobs}
+        found = dataclasses.replace(found, jobs=_same(found.jobs, before))
+        jobs = _same(_known(reader, found, focus), before)
         facts = self._facts(reader, jobs, focus)
         jobs = tuple(_caught_up(job, facts) for job in jobs)
         found = dataclasses.replace(found, jobs=tuple(_caught_up(job, facts) for job in found.jobs))
@@ -372,6 +374,12 @@ def _known(reader: Reader, found: Found, focus: int | None) -> tuple[JobView, ..
     if focus is not None and focus not in jobs and (job := reader.job(focus)):
         jobs[focus] = job
     return tuple(jobs.values())
+
+
+def _same(jobs: tuple[JobView, ...], before: Mapping[int, JobView]) -> tuple[JobView, ...]:
+    """The jobs, each that has not changed as the object that screens have kept of it: hundreds of
+    jobs would otherwise be in memory several times."""
+    return tuple(old if (old := before.get(job.id)) == job else job for job in jobs)
 
 
 def read_page(reader: Reader, reading: Reading | None) -> object:

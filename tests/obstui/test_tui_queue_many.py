@@ -592,3 +592,20 @@ async def test_rows_that_come_right_behind_a_move_leave_the_cursor_where_it_went
         table.action_cursor_down()
         table.show(app.snapshot, 0.0)
         assert (table.job_id, table.cursor_row) == (order[2], 2)
+
+
+async def test_jobs_that_have_not_changed_are_in_memory_once(busy: tui_store.Scene) -> None:
+    async with opened(busy.paths) as (app, pilot):
+        await until(pilot, lambda: len(listed(app)) == 8)
+        before = {job.id: job for job in app.snapshot.jobs}
+        with Store.open(busy.paths) as store:
+            store.set_priority(8, 7)
+        await until(pilot, lambda: priority_shown(app, 8) == 7)
+        now = {job.id: job for job in app.snapshot.jobs}
+        assert {job for job in now if now[job] is not before[job]} == {8}
+        assert app.snapshot.found is not None
+        assert all(job is now[job.id] for job in app.snapshot.found.jobs)
+
+
+def priority_shown(app: Dashboard, job_id: int) -> int:
+    return next(job.priority for job in app.snapshot.jobs if job.id == job_id)
