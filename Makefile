@@ -12,7 +12,8 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-# What does not fit into ten minutes: pictures of every screen, exports run elsewhere, tmux.
+# What does not fit into ten minutes: pictures of every screen, other schemes, exports run elsewhere,
+# tmux.
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow -n 3 --dist worksteal
 

@@ -269,6 +269,7 @@ def test_packages_are_runs_of_blocks_and_only_the_first_is_shared_by_all_sparsit
     assert [*later[-1].before, *later[-1].targets] == targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"packages": 2}, {"allocate": "loss"}])
 def test_other_schemes_run_resume_and_differ(
     settings: PruneSettings,

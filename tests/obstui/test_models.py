@@ -313,6 +313,7 @@ def test_verify_counts_parameters(night: Night, at_home: Run, tmp_path: Path) ->
     assert at_home("models", "verify", str(copy)).code == 3
 
 
+@pytest.mark.slow
 def test_a_lora_is_carried_over(night: Night, at_home: Run, tmp_path: Path) -> None:
     out = tmp_path / "carried.safetensors"
     done = at_home("models", "lora", str(lora("to_q", tmp_path)), "--variant", "1@30",
