@@ -162,7 +162,7 @@ def best_size(job: JobView, there: Container[str]) -> Best | None:
         """How far beyond good enough: at most 0 is good."""
         for key, least in another_seed.items():
             if least is not None and (own := model.get(key)) is not None and own < least:
-                return 1.0 + (least - float(own)) / least
+                return 1.0 + least - float(own)
         if model.get("attributes") is not None and dense.get("attributes") is not None:
             return float(dense["attributes"] - model["attributes"] - GOOD_ATTRIBUTES)
         return float(GOOD_SSIM - (model.get("ssim") or 0.0))

@@ -170,6 +170,10 @@ def test_further_than_another_seed_is_never_best() -> None:
     assert best is not None
     assert not best.good
     models = [DENSE, model("1@30", 0.3, 70, attributes=0.95, ssim=0.9, psnr=30.0)]
+    unlike = [DENSE, model("1@30", 0.3, 70, attributes=0.95, ssim=-0.1)]  # SSIM goes below zero
+    best = best_size(compared(1, unlike, ssim=-0.01), ALL)
+    assert best is not None
+    assert not best.good
     found = [best_size(compared(1, models, psnr=psnr), ALL) for psnr in (29.9, 30.2)]
     assert [best and best.good for best in found] == [True, False]
 
